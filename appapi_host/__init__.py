@@ -1,0 +1,1 @@
+"""A local AppAPI: deploys ExApps, performs the handshake, serves the OCS API and the proxy."""

@@ -1,0 +1,95 @@
+"""What a deploy backend is: how apps of one kind of daemon get in place."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from appapi_host.events import EventBus
+from appapi_host.records import AppRecord
+from appapi_host.settings import HostSettings
+
+__all__ = ["DeployBackend", "Deployment", "ReportProgress"]
+
+ReportProgress = Callable[[int], Awaitable[None]]
+"""Tell how far a deployment is, in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is to be put in place.
+
+    Args:
+        app: the registered app: id, port, secret, daemon.
+        environment: all variables the app gets, in the order of the documentation; it holds the
+            secret, so it is never shown.
+        source: folder of the app, if it is installed from one.
+        command: what to start instead of what the folder declares.
+        storage: folder that survives updates (`APP_PERSISTENT_STORAGE`), where the backend runs on
+            this machine.
+        mounts: `(source, target, mode)` each.
+    """
+
+    app: AppRecord
+    environment: Mapping[str, str] = field(repr=False)
+    source: Path | None = None
+    command: tuple[str, ...] = ()
+    storage: Path | None = None
+    mounts: tuple[tuple[str, str, str], ...] = ()
+
+
+class DeployBackend(Protocol):
+    """One way to deploy apps.
+
+    A backend keeps nothing in memory that it could not do without: what it must know again after a
+    restart of the host it returns as notes, which the registry stores in `AppRecord.deployment`
+    (JSON values only).
+    """
+
+    deploy_id: ClassVar[str]
+    """What a daemon's `accepts_deploy_id` names."""
+
+    def __init__(self, settings: HostSettings, bus: EventBus) -> None: ...
+
+    async def deploy(self, deployment: Deployment, report: ReportProgress) -> Mapping[str, Any]:
+        """Put the app in place and start it; replaces what an earlier deployment left.
+
+        Returns:
+            Notes for the registry.
+
+        Raises:
+            DeployError: it could not be done; nothing is left running.
+        """
+        ...
+
+    async def start(self, app: AppRecord) -> Mapping[str, Any]:
+        """Start the app again if it does not run; returns the notes to store."""
+        ...
+
+    async def stop(self, app: AppRecord) -> None:
+        """Stop the app, its children too; nothing happens if it does not run."""
+        ...
+
+    async def remove(self, app: AppRecord, *, data: bool) -> None:
+        """Stop the app and remove all that `deploy()` made, with `data` also its storage."""
+        ...
+
+    async def exited(self, app: AppRecord) -> str:
+        """Wait until the app has ended; never returns where that cannot be seen.
+
+        Returns:
+            How it ended, for instance `exit code 1` or `killed by SIGKILL`.
+        """
+        ...
+
+    def output(self, app: AppRecord) -> AsyncIterator[str]:
+        """The app's output from its beginning, line by line, waiting for more."""
+        ...
+
+    async def last_output(self, app: AppRecord, *, lines: int) -> list[str]:
+        """The last lines that the app printed, oldest first."""
+        ...
+
+    def url(self, app: AppRecord) -> str:
+        """Where the host reaches the app, without a trailing slash."""
+        ...

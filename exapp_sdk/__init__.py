@@ -1,0 +1,1 @@
+"""Write Nextcloud external apps (ExApps)."""
