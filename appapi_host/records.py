@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from exapp_sdk.protocol.auth import Credentials, Secret
 from exapp_sdk.protocol.lifecycle import Event, State, advance
@@ -12,7 +12,10 @@ from exapp_sdk.protocol.status import Status
 
 __all__ = ["AccessLevel", "AppRecord", "Daemon", "Route", "User"]
 
-_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+def _empty() -> Mapping[str, Any]:
+    # A factory, because Python 3.11 takes a mapping proxy for a mutable default.
+    return MappingProxyType({})
 
 
 class AccessLevel(IntEnum):
@@ -60,7 +63,7 @@ class Daemon:
     accepts_deploy_id: str
     protocol: str
     host: str
-    deploy_config: Mapping[str, Any] = _EMPTY
+    deploy_config: Mapping[str, Any] = field(default_factory=_empty)
 
     @property
     def nextcloud_url(self) -> str:
@@ -101,7 +104,7 @@ class AppRecord:
     routes: tuple[Route, ...] = ()
     created_time: int = 0
     failure: str = ""
-    deployment: Mapping[str, Any] = _EMPTY
+    deployment: Mapping[str, Any] = field(default_factory=_empty)
 
     def credentials(self, user_id: str = "") -> Credentials:
         """How the host signs requests to this app."""
