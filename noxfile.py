@@ -1,0 +1,81 @@
+"""What is checked before a change goes in; `nox` alone runs tests, lint and typing."""
+
+import subprocess
+import sys
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "typing"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+VERSIONS = nox.project.python_versions(PROJECT)
+
+
+def runs(version: str) -> bool:
+    """Whether this interpreter is here and starts; a version manager's empty shim is not."""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return True
+    try:
+        found = subprocess.run([f"python{version}", "-c", ""], capture_output=True, check=False)
+    except OSError:
+        return False
+    return found.returncode == 0
+
+
+PRESENT = [version for version in VERSIONS if runs(version)]
+
+
+def install(session: nox.Session, *groups: str, extra: str) -> None:
+    """Install the checkout, editable so that coverage sees these files, and what the session needs.
+
+    Args:
+        session: the session to install into.
+        groups: dependency groups of pyproject.toml.
+        extra: the extra of ours that brings what is tested.
+    """
+    wanted = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("-e", f".[{extra}]", *wanted)
+
+
+@nox.session(python=PRESENT)
+def tests(session: nox.Session) -> None:
+    """The whole suite with branch coverage, processes that it starts included."""
+    install(session, "dev", extra="test")
+    session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/coverage"
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:  # a part of the suite cannot reach the floor
+        session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and layout of every Python file."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Strict types of both packages, as their users see them."""
+    install(session, "typing", extra="test")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The table of speed beside bare Starlette and nc_py_api; fails when a limit is missed."""
+    install(session, "bench", extra="test")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages as HTML in site/; a dead link is an error."""
+    session.install(*nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("mkdocs", "build", "--strict", "--config-file", ".mkdocs.yml")
