@@ -1,0 +1,60 @@
+"""Which addresses of an app a person can open in a browser, told from its routes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from appapi_host.cli.console import Address
+from appapi_host.records import AccessLevel, Route
+
+__all__ = ["addresses", "proxy_base", "sign_in"]
+
+_WHO: Final = {
+    AccessLevel.PUBLIC: "anyone",
+    AccessLevel.USER: "user, admin",
+    AccessLevel.ADMIN: "admin",
+}
+_ANY_END: Final = re.compile(r"(\.\*|\.\+|\(\.\*\)|\(\.\+\)|\$)+\Z")
+_LEADING_SLASH: Final = re.compile(r"\A\^?(\\?/\??)?")
+_ESCAPED: Final = re.compile(r"\\([^A-Za-z0-9])")
+_META: Final = re.compile(r"(?<!\\)[.*+?()\[\]{}|^$]|\\[A-Za-z0-9]")
+
+
+def proxy_base(base_url: str, app_id: str) -> str:
+    """The address below which the host passes requests on to an app."""
+    return f"{base_url}/index.php/apps/app_api/proxy/{app_id}/"
+
+
+def addresses(base_url: str, app_id: str, routes: Iterable[Route]) -> list[Address]:
+    """An address for each route that can be opened with GET.
+
+    A route is a regular expression; where it is more than a fixed path with anything behind it,
+    the address ends at its fixed beginning and the expression is shown too.
+    """
+    found: dict[str, Address] = {}
+    for route in routes:
+        if "GET" not in route.verb.upper():
+            continue
+        path, is_whole = _fixed_path(route.url)
+        url = proxy_base(base_url, app_id) + quote(path)
+        pattern = "" if is_whole else route.url
+        # The first route that fits decides, so a later one of the same address says nothing new.
+        found.setdefault(url + pattern, Address(url, _WHO[route.access_level], pattern))
+    return list(found.values())
+
+
+def sign_in(base_url: str, passwords: Mapping[str, str]) -> list[str]:
+    """One line per user with a known password; a browser asks for it at one address only."""
+    return [
+        f"{user_id}, password {password}  (in a browser first at {base_url}/login)"
+        for user_id, password in passwords.items()
+    ]
+
+
+def _fixed_path(pattern: str) -> tuple[str, bool]:
+    """The path that a route's expression begins with, and whether it says all there is to say."""
+    rest = _ANY_END.sub("", pattern[_LEADING_SLASH.match(pattern).end() :])  # type: ignore[union-attr]  # all its parts are optional
+    meta = _META.search(rest)
+    fixed = rest[: meta.start()] if meta else rest
+    return _ESCAPED.sub(r"\1", fixed), meta is None

@@ -1,0 +1,194 @@
+"""The commands `run` and `serve`, as click describes them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from appapi_host.cli.common import (
+    DATA_DIR_VARIABLE,
+    DEFAULT_PORT,
+    default_data_dir,
+    parse_environment,
+    timeouts,
+)
+
+__all__ = ["main"]
+
+_PROGRAM: Final = "python -m appapi_host"
+_NO_COMMAND: Final = "`--` must be followed by the command that starts the app."
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what is not `occ`.
+
+    Returns:
+        The exit code; 2 if the command line is wrong.
+    """
+    before, command = _split(words)
+    try:
+        result = _group.main(before, prog_name=_PROGRAM, standalone_mode=False, obj=command)
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.Abort:
+        return 130
+    return int(result or 0)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """Cut at `--`: behind it is the app's command, whose options are not ours."""
+    if "--" not in words:
+        return list(words), None
+    place = list(words).index("--")
+    return list(words[:place]), tuple(words[place + 1 :])
+
+
+def _environment(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    try:
+        return parse_environment(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+class _Group(click.Group):
+    """The top level; `occ` is only listed here, its words are not click's."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name].get_short_help_str()) for name in ("run", "serve")]
+        rows.append(("occ", "Manage apps as on a Nextcloud; `occ list` names the commands."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="exapp-sdk", prog_name="appapi_host")
+def _group() -> None:
+    """A local AppAPI host: install and try ExApps without a Nextcloud."""
+
+
+_DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar=DATA_DIR_VARIABLE,
+    help=f"Where the state is kept; also {DATA_DIR_VARIABLE}.",
+)
+_BIND = click.option(
+    "--bind",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Anything but this machine's own makes up passwords.",
+)
+_HEARTBEAT = click.option(
+    "--heartbeat-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="APPAPI_HOST_HEARTBEAT_TIMEOUT",
+    metavar="SECONDS",
+    help="How long an app may take to answer its heartbeat.  [default: 90]",
+)
+_INIT = click.option(
+    "--init-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="APPAPI_HOST_INIT_TIMEOUT",
+    metavar="SECONDS",
+    help="How long an app may initialize.  [default: 2400]",
+)
+
+
+class _RunCommand(click.Command):
+    """Its usage line names what `_split()` has cut off."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND ...]"]
+
+
+@_group.command(
+    "run", cls=_RunCommand, short_help="Install the ExApp in a folder and show what happens."
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of the host.  [default: {DEFAULT_PORT}, or a free one]",
+)
+@_BIND
+@click.option("--once", is_flag=True, help="Stop again when the app is enabled.")
+@_DATA_DIR
+@_HEARTBEAT
+@_INIT
+@click.option(
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_environment,
+    help="A variable for the app; may be repeated.",
+)
+@click.pass_obj
+def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
+    """Install the ExApp in folder PATH as a local process and show what happens.
+
+    What follows `--` starts the app instead of what the folder declares: a line `web:` in its
+    Procfile, ex_app/lib/main.py, or main.py.
+    """
+    if command == ():
+        raise click.UsageError(_NO_COMMAND)
+    from appapi_host.cli.run import RunOptions, run
+
+    return run(
+        RunOptions(
+            folder=options["path"],
+            command=command or (),
+            port=options["port"],
+            bind=options["bind"],
+            once=options["once"],
+            data_dir=_data_dir(options),
+            environment=options["environment"],
+            timeouts=_timeouts(options),
+        ),
+        sys.stdout,
+        sys.stderr,
+    )
+
+
+@_group.command("serve", short_help="Keep a host running that `occ` manages.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@_BIND
+@_DATA_DIR
+@_HEARTBEAT
+@_INIT
+@click.pass_obj
+def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
+    """Keep a host running; `occ` in another shell registers and manages apps on it."""
+    if command is not None:
+        raise click.UsageError("serve starts no command; `--` belongs to run.")
+    from appapi_host.cli.serve import serve
+    from appapi_host.settings import HostSettings
+
+    settings = HostSettings(
+        data_dir=_data_dir(options),
+        bind=options["bind"],
+        port=options["port"],
+        timeouts=_timeouts(options),
+    )
+    return serve(settings, sys.stdout, sys.stderr)
+
+
+def _data_dir(options: dict[str, Any]) -> Path:
+    given: Path | None = options["data_dir"]
+    return given.expanduser().absolute() if given else default_data_dir(os.environ)
+
+
+def _timeouts(options: dict[str, Any]) -> Any:
+    return timeouts(heartbeat=options["heartbeat_timeout"], init=options["init_timeout"])

@@ -1,0 +1,235 @@
+"""occ's commands about daemons: where apps run."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from appapi_host.cli.session import Session
+from appapi_host.cli.symfony import Argument, Command, Input, Option, UsageError, Value
+from appapi_host.errors import AlreadyExistsError
+from appapi_host.records import Daemon
+
+__all__ = ["COMMANDS"]
+
+_DEVICES: Final = {"cpu": "CPU", "cuda": "CUDA (NVIDIA)", "rocm": "ROCm (AMD)"}
+_NOT_A_HOST: Final = re.compile(r"(https?|tcp|udp|ssh)://")
+
+
+async def _register(session: Session, given: Input) -> int:
+    words = given.arguments
+    name, protocol, deploy_id = words["name"], words["protocol"], words["accepts-deploy-id"]
+    device = _device(session, given)
+    if protocol not in ("http", "https"):
+        session.line("Value error: The protocol must be `http` or `https`.")
+        return 1
+    if given.flag("harp"):
+        for needed in ("harp_shared_key", "harp_frp_address"):
+            if not given.text(needed):
+                session.line(f"Value error: HaRP enabled daemon requires `{needed}` option.")
+                return 1
+    elif deploy_id == "manual-install" and ":" in words["host"]:
+        session.note(
+            "Warning: The host contains a port, which will be ignored for manual-install daemons. "
+            "The ExApp's port from --json-info will be used instead."
+        )
+    daemon = Daemon(
+        name,
+        words["display-name"],
+        deploy_id,
+        protocol,
+        words["host"],
+        _deploy_config(given, device),
+    )
+    async with session.host() as host:
+        if await host.registry.daemon(name):
+            session.line(f"Skip registration, as daemon config `{name}` already registered.")
+            return 0
+        problem = _problem(daemon)
+        if problem:
+            session.line("Failed to register daemon.")
+            session.cause(problem)
+            return 1
+        try:
+            await host.register_daemon(daemon, set_default=given.flag("set-default"))
+        except AlreadyExistsError:  # registered by another process since we looked
+            session.line(f"Skip registration, as daemon config `{name}` already registered.")
+            return 0
+    session.line("Daemon successfully registered.")
+    return 0
+
+
+def _device(session: Session, given: Input) -> str:
+    gpu = given.text("gpu")
+    device = given.text("compute_device") or "cpu"
+    if gpu is not None:
+        device = "rocm" if gpu.startswith(("/dev/dri", "/dev/kfd")) else "cuda"
+        session.note(f"--gpu is an older option: it is taken as --compute_device {device}.")
+    if device not in _DEVICES:
+        raise UsageError("Invalid compute device value.", REGISTER)
+    return device
+
+
+def _deploy_config(given: Input, device: str) -> dict[str, Any]:
+    """The rest of a daemon config, as AppAPI stores it."""
+    config: dict[str, Any] = {
+        "net": given.text("net"),
+        "nextcloud_url": given.arguments["nextcloud_url"].rstrip("/"),
+        "haproxy_password": given.text("haproxy_password") or "",
+        "computeDevice": {"id": device, "label": _DEVICES[device]},
+        "harp": None,
+    }
+    if given.flag("harp"):
+        config["haproxy_password"] = given.text("harp_shared_key")
+        config["harp"] = {
+            "frp_address": given.text("harp_frp_address"),
+            "docker_socket_port": given.text("harp_docker_socket_port"),
+            "exapp_direct": given.flag("harp_exapp_direct"),
+        }
+    return config
+
+
+def _problem(daemon: Daemon) -> str:
+    """Why the real service would refuse a daemon, empty if it would not."""
+    if not daemon.name or len(daemon.name) > 64 or not daemon.name.isprintable():
+        return "The name must have 1 to 64 characters and none that cannot be printed."
+    harp: Mapping[str, Any] = daemon.deploy_config["harp"] or {}
+    for value in (daemon.host, harp.get("frp_address", "")):
+        if _NOT_A_HOST.match(value):
+            return f"{value} must be a host, host:port or the path of a socket, without a scheme."
+    return ""
+
+
+async def _unregister(session: Session, given: Input) -> int:
+    name = given.arguments["daemon-config-name"]
+    async with session.host() as host:
+        if await host.registry.daemon(name) is None:
+            session.line(f"Daemon config {name} not found.")
+            return 1
+        apps = [app for app in await host.registry.apps() if app.daemon.name == name]
+        if apps:
+            session.line(
+                f"Error: {name} daemon contains {len(apps)} ExApps, "
+                "please remove them first to proceed."
+            )
+            session.cause("They are: " + ", ".join(app.app_id for app in apps))
+            return 1
+        await host.registry.remove_daemon(name)
+    session.line("Daemon config unregistered.")
+    return 0
+
+
+async def _list(session: Session, given: Input) -> int:
+    from appapi_host.host import DEFAULT_DAEMON_SETTING
+
+    output = given.text("output") or "plain"
+    if output not in ("plain", "json", "json_pretty"):
+        raise UsageError("--output must be plain, json or json_pretty.", LIST)
+    async with session.host() as host:
+        daemons = await host.registry.daemons()
+        default = await host.registry.setting(DEFAULT_DAEMON_SETTING)
+    if not daemons:
+        session.line("No registered daemon configs.")
+        return 0
+    if output != "plain":
+        indent = 4 if output == "json_pretty" else None
+        session.line(json.dumps([_as_json(daemon) for daemon in daemons], indent=indent))
+        return 0
+    session.line("Registered ExApp daemon configs:")
+    session.line(_table(_COLUMNS, [_row(daemon, default) for daemon in daemons]))
+    return 0
+
+
+_COLUMNS: Final = (
+    "Def",
+    "Name",
+    "Display name",
+    "Deploy ID",
+    "Protocol",
+    "Host",
+    "NC Url",
+    "Is HaRP",
+    "HaRP FRP Address",
+    "HaRP Docker Socket Port",
+)
+
+
+def _row(daemon: Daemon, default: str | None) -> tuple[str, ...]:
+    harp: Mapping[str, Any] | None = daemon.deploy_config.get("harp")
+    return (
+        "*" if daemon.name == default else "",
+        daemon.name,
+        daemon.display_name,
+        daemon.accepts_deploy_id,
+        daemon.protocol,
+        daemon.host,
+        daemon.nextcloud_url,
+        "yes" if harp else "no",
+        str(harp["frp_address"]) if harp else "(none)",
+        str(harp["docker_socket_port"]) if harp else "(none)",
+    )
+
+
+def _as_json(daemon: Daemon) -> dict[str, Any]:
+    return {
+        "name": daemon.name,
+        "display_name": daemon.display_name,
+        "deploy_id": daemon.accepts_deploy_id,
+        "protocol": daemon.protocol,
+        "host": daemon.host,
+        "deploy_config": {**daemon.deploy_config, "haproxy_password": "***"},
+    }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table drawn as Symfony draws it, because scripts cut it at its bars."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    ruler = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+
+    def drawn(row: Sequence[str]) -> str:
+        cells = (f" {text:<{width}} " for text, width in zip(row, widths, strict=True))
+        return "|" + "|".join(cells) + "|"
+
+    return "\n".join([ruler, drawn(head), ruler, *(drawn(row) for row in rows), ruler])
+
+
+REGISTER: Final = Command(
+    "app_api:daemon:register",
+    "Register daemon config for ExApp deployment",
+    _register,
+    (
+        Argument("name", "Unique name of the daemon"),
+        Argument("display-name", "Name for people"),
+        Argument("accepts-deploy-id", "How apps are deployed: process-install, manual-install, …"),
+        Argument("protocol", "http or https"),
+        Argument("host", "Host name, host:port, or path of a unix socket"),
+        Argument("nextcloud_url", "Where apps reach this host, for instance http://127.0.0.1:8080"),
+    ),
+    (
+        Option("net", "Engine network for apps", Value.REQUIRED, "host"),
+        Option("haproxy_password", "Password of the socket proxy", Value.REQUIRED),
+        Option("compute_device", "cpu, cuda or rocm", Value.REQUIRED, "cpu"),
+        Option("set-default", "Make it the default daemon"),
+        Option("harp", "The daemon is a HaRP"),
+        Option("harp_frp_address", "host:port of its FRP server", Value.REQUIRED),
+        Option("harp_shared_key", "Key shared with HaRP", Value.REQUIRED),
+        Option("harp_docker_socket_port", "Remote port of its engine", Value.REQUIRED, "24000"),
+        Option("harp_exapp_direct", "No FRP between HaRP and apps"),
+        Option("gpu", "Former name of --compute_device", Value.REQUIRED, hidden=True),
+    ),
+)
+UNREGISTER: Final = Command(
+    "app_api:daemon:unregister",
+    "Unregister daemon",
+    _unregister,
+    (Argument("daemon-config-name", "Name of the daemon"),),
+)
+LIST: Final = Command(
+    "app_api:daemon:list",
+    "List registered daemons",
+    _list,
+    (),
+    (Option("output", "plain, json or json_pretty", Value.REQUIRED, "plain"),),
+)
+
+COMMANDS: Final = (REGISTER, UNREGISTER, LIST)
