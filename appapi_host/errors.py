@@ -59,11 +59,24 @@ class InfoError(HostError):
         source: file, URL or option it came from.
         problems: one sentence each, with the line where one is known.
         remedy: what to try.
+        kind: `read` (not there), `load` (no XML), `json` (no JSON object), `routes`, `environment`,
+            or `content` for the rest, with which AppAPI fails only when it stores the app.
+        headline: the line that the real occ prints for it; empty for `content`.
     """
 
-    def __init__(self, source: str, problems: Sequence[str], *, remedy: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        problems: Sequence[str],
+        *,
+        remedy: str = "",
+        kind: str = "content",
+        headline: str = "",
+    ) -> None:
         self.source = source
         self.problems = tuple(problems)
+        self.kind = kind
+        self.headline = headline
         super().__init__(f"{source}: {'; '.join(problems)}", remedy=remedy)
 
 
