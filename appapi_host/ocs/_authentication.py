@@ -1,0 +1,230 @@
+"""Who asks: the one place where requests to the OCS API are authenticated and refused.
+
+Each refusal tells the client the same, whatever the cause; the cause goes to the host's own output,
+where the developer of the app looks for it.
+
+Source: AppAPI documentation, Authentication; order of checks measured on AppAPI 32.0.0.
+"""
+
+import base64
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from appapi_host.basic_auth import CHALLENGE, basic_credentials
+from appapi_host.host import Host
+from appapi_host.ocs._versions import is_newer
+from appapi_host.records import AppRecord, User
+from exapp_sdk.errors import OCSError
+from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
+from exapp_sdk.protocol.ocs import NOT_AUTHENTICATED
+
+__all__ = ["Auth", "Caller", "OCSRefusal", "WhileDisabled", "authenticate"]
+
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
+_UPDATING: Final = frozenset({"install", "update"})
+
+
+class Auth(Enum):
+    """Who may call an endpoint."""
+
+    PUBLIC = auto()
+    """Anybody; a request with bad authentication counts as anonymous."""
+    APP = auto()
+    """An app that signs, in anybody's name."""
+    APP_USER = auto()
+    """An app that signs in the name of a user."""
+    USER = auto()
+    """A user, through basic auth or an app that signs in their name."""
+    ADMIN = auto()
+    """The same, for members of the group `admin`."""
+
+
+class WhileDisabled(Enum):
+    """Whether the app itself may call an endpoint while it is disabled."""
+
+    REFUSED = auto()
+    WHILE_INSTALLING = auto()
+    """Only while it is being installed or updated.
+
+    AppAPI allows this since 33.0.1. The AppAPI 32 that this host announces refuses, which only
+    makes a report get lost, so the newer rule is followed for every version.
+    """
+    ALLOWED = auto()
+
+
+class OCSRefusal(OCSError):  # noqa: N818  # how endpoints say "no", not something gone wrong
+    """An endpoint refuses a call.
+
+    Args:
+        statuscode: OCS status code, for instance 404.
+        message: the words that the caller gets.
+        data: payload of the answer; mostly none.
+        note: the reason, for the host's own output only.
+        headers: additional headers of the answer.
+    """
+
+    def __init__(
+        self,
+        statuscode: int,
+        message: str = "",
+        *,
+        data: object = (),
+        note: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.data = data
+        self.note = note
+        self.headers = tuple(headers)
+        super().__init__(statuscode, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is behind a request.
+
+    Args:
+        app: the app whose signature was right.
+        user: the acting user, or the one who signed in.
+        refusal: why authentication failed, empty if it did not.
+        has_wrong_password: it failed because of basic auth.
+    """
+
+    app: AppRecord | None = None
+    user: User | None = None
+    refusal: str = ""
+    has_wrong_password: bool = False
+
+
+async def authenticate(
+    host: Host,
+    headers: Iterable[tuple[bytes, bytes]],
+    auth: Auth,
+    while_disabled: WhileDisabled = WhileDisabled.REFUSED,
+) -> Caller:
+    """Find out who asks and whether they may.
+
+    Args:
+        host: knows apps and users.
+        headers: as ASGI gives them.
+        auth: who may call the endpoint.
+        while_disabled: whether a disabled app may.
+
+    Raises:
+        OCSRefusal: they may not.
+    """
+    caller = await _identify(host, headers, while_disabled)
+    if auth is Auth.PUBLIC:
+        return caller if not caller.refusal else Caller()
+    if auth in (Auth.APP, Auth.APP_USER):
+        if caller.app is None:
+            note = caller.refusal or "the request is not signed by an app"
+            raise OCSRefusal(NOT_AUTHENTICATED, "AppAPI authentication failed", note=note)
+        if auth is Auth.APP_USER and caller.user is None:
+            raise _not_logged_in("this needs an acting user, the app asked in nobody's name")
+        return caller
+    if caller.has_wrong_password:
+        raise OCSRefusal(
+            NOT_AUTHENTICATED,
+            "Unauthorised",
+            note=caller.refusal,
+            headers=[CHALLENGE],
+        )
+    if caller.user is None:
+        raise _not_logged_in(caller.refusal or "this needs a user, and there is none")
+    if not caller.user.is_enabled:
+        raise _not_logged_in(f"the user {caller.user.user_id!r} is disabled")
+    if auth is Auth.ADMIN and not caller.user.is_admin:
+        raise OCSRefusal(
+            403,
+            "Logged in account must be an admin",
+            note=f"the user {caller.user.user_id!r} is no admin",
+        )
+    return caller
+
+
+def _not_logged_in(note: str) -> OCSRefusal:
+    return OCSRefusal(NOT_AUTHENTICATED, "Current user is not logged in", note=note)
+
+
+async def _identify(
+    host: Host, headers: Iterable[tuple[bytes, bytes]], while_disabled: WhileDisabled
+) -> Caller:
+    values: dict[bytes, bytes] = {}
+    doubled = False
+    for name, value in headers:
+        if name in (b"authorization-app-api", b"ex-app-id", b"ex-app-version", b"authorization"):
+            doubled = doubled or name in values
+            values[name] = value
+    # The signature comes before any other login, and nothing else is tried when it fails.
+    signature = values.get(b"authorization-app-api")
+    if signature is not None:
+        if doubled:
+            return Caller(refusal="an authentication header is there twice")
+        return await _signed(
+            host,
+            values.get(b"ex-app-id", b""),
+            values.get(b"ex-app-version", b""),
+            signature,
+            while_disabled,
+        )
+    authorization = values.get(b"authorization", b"").decode("latin-1")
+    if not authorization.lower().startswith("basic "):
+        return Caller()
+    credentials = basic_credentials(authorization)
+    user = await host.users.authenticate(*credentials) if credentials else None
+    if user is None:
+        return Caller(refusal="wrong user or password", has_wrong_password=True)
+    return Caller(user=user)
+
+
+async def _signed(
+    host: Host,
+    app_header: bytes,
+    version_header: bytes,
+    signature: bytes,
+    while_disabled: WhileDisabled,
+) -> Caller:
+    """The checks in the order of the real AppAPI, which decides which cause gets noted."""
+    if max(len(app_header), len(version_header), len(signature)) > MAX_HEADER_BYTES:
+        return Caller(refusal="an authentication header is too long")
+    app_id = app_header.decode("utf-8", "replace")
+    if not app_id:
+        return Caller(refusal="EX-APP-ID is missing")
+    app = await host.registry.app(app_id)
+    if app is None:
+        return Caller(refusal=f"no app {app_id!r} is registered")
+    user_id, colon, secret = _lenient_base64(signature).partition(b":")
+    if not hmac.compare_digest(secret, app.secret.reveal().encode()) or not colon:
+        return Caller(refusal="AUTHORIZATION-APP-API does not hold the secret of the app")
+    if not app.enabled and not _is_exempt(app, while_disabled):
+        return Caller(refusal=f"the app is disabled (state: {app.state.value})")
+    version = version_header.decode("utf-8", "replace")
+    if not version:
+        return Caller(refusal="EX-APP-VERSION is missing")
+    user = None
+    if user_id:
+        user = await host.registry.user(user_id.decode("utf-8", "replace"))
+        if user is None:
+            return Caller(refusal=f"no user {user_id.decode('utf-8', 'replace')!r}")
+    # Plain ASCII, because it will stand in headers to the app.
+    if version != app.version and version.isascii() and is_newer(version, app.version):
+        await host.app_version_seen(app_id, version)
+    return Caller(app, user)
+
+
+def _is_exempt(app: AppRecord, while_disabled: WhileDisabled) -> bool:
+    if while_disabled is WhileDisabled.WHILE_INSTALLING:
+        return app.status.type in _UPDATING
+    return while_disabled is WhileDisabled.ALLOWED
+
+
+def _lenient_base64(text: bytes) -> bytes:
+    """Decode as PHP does: what is not in the alphabet is skipped, padding does not matter."""
+    kept = _NOT_BASE64.sub(b"", text)
+    if len(kept) % 4 == 1:
+        kept = kept[:-1]
+    return base64.b64decode(kept + b"=" * (-len(kept) % 4))

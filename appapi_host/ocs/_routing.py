@@ -1,0 +1,390 @@
+"""What an OCS endpoint is, and the one way from a request to its answer.
+
+An endpoint is a function in the file of its family:
+
+```python
+family = Family()
+
+@family.get("/apps/app_api/api/v1/users", auth=Auth.APP)
+async def list_users(call: Call) -> list[str]:
+    ...
+```
+
+Its parameters after `call` are filled from path, query and body. It returns the data of the answer,
+or an `Answer` where more than data is to be said, or raises `OCSRefusal`.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from appapi_host.events import Direction, Exchange, Notice, masked_headers
+from appapi_host.host import Host
+from appapi_host.ocs._authentication import Auth, Caller, OCSRefusal, WhileDisabled, authenticate
+from appapi_host.ocs._parameters import (
+    Parameter,
+    ParameterError,
+    declared_parameters,
+    merged,
+    parsed_query,
+)
+from appapi_host.ocs._rendering import FORMATS, Rendered, chosen_format, render
+from appapi_host.records import AppRecord, User
+from exapp_sdk.errors import LocalProtocolError, OCSError, RemoteProtocolError
+from exapp_sdk.protocol.ocs import OK_V2, SERVER_ERROR, UNKNOWN_ROUTE
+
+__all__ = ["Answer", "Auth", "Call", "Family", "OCSApplication", "OCSRefusal", "WhileDisabled"]
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+"""Longest body of an OCS request; the largest real ones are initial states of some hundred KiB."""
+
+SHOWN_BYTES: Final = 4096
+"""How much of a body an `Exchange` keeps."""
+
+_PATH: Final = re.compile(r"/ocs/v([12])\.php(/.*)", re.DOTALL)
+_PLACEHOLDER: Final = re.compile(r"\\\{(\w+)\\\}")
+_NO_CACHE: Final = ("Cache-Control", "no-cache, no-store, must-revalidate")
+_UNKNOWN_MESSAGE: Final = (
+    "Invalid query, please check the syntax. API specifications are here: "
+    "http://www.freedesktop.org/wiki/Specifications/open-collaboration-services.\n"
+)
+_SERVER_ERROR_MESSAGE: Final = "Internal Server Error\n"
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated call of an endpoint.
+
+    Args:
+        host: the host that is called.
+        request: the request; its body is in `body`.
+        body: the raw body.
+        user: the acting user, None for nobody.
+        signed_by: the app that signed the request, None if none did.
+    """
+
+    host: Host
+    request: Request
+    body: bytes
+    user: User | None
+    signed_by: AppRecord | None
+
+    @property
+    def app(self) -> AppRecord:
+        """The app that calls, for endpoints with `Auth.APP` and `Auth.APP_USER`.
+
+        Raises:
+            LocalProtocolError: the endpoint is open to others, and one of them calls.
+        """
+        if self.signed_by is None:
+            raise LocalProtocolError("this call was not signed by an app")
+        return self.signed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of an endpoint that has to say more than data.
+
+    Args:
+        data: payload.
+        statuscode: OCS status code; 200 is success in both versions.
+        headers: additional headers.
+    """
+
+    data: Any
+    statuscode: int = OK_V2
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A function and what has to be true before it is called."""
+
+    method: str
+    path: str
+    auth: Auth
+    while_disabled: WhileDisabled
+    handler: Callable[..., Awaitable[Any]]
+    parameters: tuple[Parameter, ...]
+
+
+class Family:
+    """The endpoints of one file."""
+
+    def __init__(self) -> None:
+        self.endpoints: list[Endpoint] = []
+
+    def get(
+        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Serve `GET`, and `HEAD` with it.
+
+        Args:
+            path: behind `/ocs/v1.php`; `{name}` stands for one segment.
+            auth: who may call.
+            while_disabled: whether a disabled app may.
+        """
+        return self._endpoint("GET", path, auth, while_disabled)
+
+    def post(
+        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Serve `POST`, see `get()`."""
+        return self._endpoint("POST", path, auth, while_disabled)
+
+    def put(
+        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Serve `PUT`, see `get()`."""
+        return self._endpoint("PUT", path, auth, while_disabled)
+
+    def delete(
+        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Serve `DELETE`, see `get()`."""
+        return self._endpoint("DELETE", path, auth, while_disabled)
+
+    def _endpoint(
+        self, method: str, path: str, auth: Auth, while_disabled: WhileDisabled
+    ) -> Callable[[HandlerT], HandlerT]:
+        def add(handler: HandlerT) -> HandlerT:
+            self.endpoints.append(
+                Endpoint(method, path, auth, while_disabled, handler, declared_parameters(handler))
+            )
+            return handler
+
+        return add
+
+
+class _Table:
+    """Finds the endpoint of a path: by name where it is fixed, by pattern where it is not."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._fixed: dict[str, dict[str, Endpoint]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Endpoint]]] = {}
+        for endpoint in endpoints:
+            if "{" in endpoint.path:
+                pattern = re.compile(_PLACEHOLDER.sub(r"(?P<\1>[^/]+)", re.escape(endpoint.path)))
+                _, verbs = self._patterns.setdefault(endpoint.path, (pattern, {}))
+            else:
+                verbs = self._fixed.setdefault(endpoint.path, {})
+            if endpoint.method in verbs:
+                raise ValueError(f"{endpoint.method} {endpoint.path} is declared twice")
+            verbs[endpoint.method] = endpoint
+
+    def find(self, path: str) -> tuple[Mapping[str, Endpoint], dict[str, str]]:
+        """The endpoints of a path by verb, none if it is unknown, and its placeholders."""
+        if path in self._fixed:
+            return self._fixed[path], {}
+        for pattern, verbs in self._patterns.values():
+            if found := pattern.fullmatch(path):
+                return verbs, found.groupdict()
+        return {}, {}
+
+
+class _Reply:
+    """What is known of a request while it is being answered."""
+
+    __slots__ = (
+        "accept",
+        "body",
+        "caller",
+        "format",
+        "headers",
+        "is_unknown",
+        "note",
+        "request",
+        "version",
+    )
+
+    def __init__(self, request: Request, version: int) -> None:
+        self.request = request
+        self.version = version
+        self.caller = Caller()
+        self.body = b""
+        self.note = ""
+        self.is_unknown = False
+        self.headers: list[tuple[str, str]] = [_NO_CACHE]
+        self.accept = request.headers.get("accept", "")
+        query = parsed_query(request.scope.get("query_string", b""))
+        self.format = chosen_format(query.get("format"), self.accept)
+
+
+class OCSApplication:
+    """The ASGI application of everything below `/ocs/`.
+
+    Args:
+        host: whose API this is.
+        families: whose endpoints are served.
+    """
+
+    def __init__(self, host: Host, families: Iterable[Family]) -> None:
+        self._host = host
+        self._table = _Table(endpoint for family in families for endpoint in family.endpoints)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever it is."""
+        started = time.perf_counter()
+        at = time.time()
+        found = _PATH.fullmatch(scope["path"])
+        reply = _Reply(Request(scope, receive), int(found[1]) if found else 1)
+        rendered = Rendered(0, "", b"")
+        try:
+            rendered = await self._answered(reply, found[2] if found else "")
+        except ClientDisconnect:
+            reply.note = "the client went away before its request was complete"
+            return
+        finally:
+            await self._emit(reply, rendered, time.perf_counter() - started, at)
+        headers = [*reply.headers, ("Content-Type", rendered.content_type)]
+        if rendered.status not in (204, 304):
+            headers.append(("Content-Length", str(len(rendered.body))))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": rendered.status,
+                "headers": [
+                    (name.encode("ascii"), value.encode("utf-8")) for name, value in headers
+                ],
+            }
+        )
+        shown = b"" if scope["method"] == "HEAD" else rendered.body
+        await send({"type": "http.response.body", "body": shown})
+
+    async def _answered(self, reply: _Reply, path: str) -> Rendered:
+        verbs, path_values = self._table.find(path)
+        method = "GET" if reply.request.method == "HEAD" else reply.request.method
+        if verbs and method not in verbs:
+            served = ", ".join(sorted(verbs))
+            reply.headers.append(("Allow", served))
+            reply.note = f"{method} is not served here, only {served}"
+            return Rendered(405, "text/xml; charset=UTF-8", b"")
+        answer = await self._answer(reply, verbs.get(method), path_values)
+        message = ""
+        if isinstance(answer, OCSRefusal):
+            message = answer.message
+            reply.note = answer.note
+        reply.headers[1:1] = answer.headers  # in front of X-User-Id, as recorded
+        return render(
+            reply.version,
+            answer.statuscode,
+            message,
+            answer.data,
+            format_name=reply.format if reply.format in FORMATS else "xml",
+            is_early=answer.statuscode in (SERVER_ERROR, UNKNOWN_ROUTE),
+        )
+
+    async def _answer(
+        self, reply: _Reply, endpoint: Endpoint | None, path_values: Mapping[str, str]
+    ) -> Answer | OCSRefusal:
+        """Every way in which a call can end, as a value."""
+        try:
+            if endpoint is None:
+                reply.is_unknown = True
+                raise OCSRefusal(UNKNOWN_ROUTE, _UNKNOWN_MESSAGE, note="no such route")
+            return await self._called(reply, endpoint, path_values)
+        except OCSRefusal as refusal:
+            return refusal
+        except (ParameterError, RemoteProtocolError) as error:
+            # A server in debug mode appends the text; a host for developers is always in it.
+            return OCSRefusal(SERVER_ERROR, f"{_SERVER_ERROR_MESSAGE}{error}", note=str(error))
+        except OCSError as error:
+            return OCSRefusal(error.statuscode, error.message)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            # The one broad except of the web side: a bug of ours in one endpoint must neither end
+            # the host nor leave the app without an answer.
+            logger.exception("%s %s failed", reply.request.method, reply.request.url.path)
+            note = f"{type(error).__name__}: {error}"
+            return OCSRefusal(SERVER_ERROR, f"{_SERVER_ERROR_MESSAGE}{note}", note=note)
+
+    async def _called(
+        self, reply: _Reply, endpoint: Endpoint, path_values: Mapping[str, str]
+    ) -> Answer:
+        request = reply.request
+        reply.caller = caller = await authenticate(
+            self._host, request.scope["headers"], endpoint.auth, endpoint.while_disabled
+        )
+        if caller.user is not None:
+            reply.headers.append(("X-User-Id", caller.user.user_id))
+        reply.body = await _read_body(request)
+        given = merged(
+            path=path_values,
+            query=request.scope.get("query_string", b""),
+            content_type=request.headers.get("content-type", ""),
+            body=reply.body,
+        )
+        reply.format = chosen_format(given.get("format"), reply.accept)
+        if reply.format not in FORMATS:
+            raise ParameterError(f"No responder registered for format {reply.format}!")
+        arguments = {
+            parameter.name: parameter.taken_from(given) for parameter in endpoint.parameters
+        }
+        call = Call(self._host, request, reply.body, caller.user, caller.app)
+        result = await endpoint.handler(call, **arguments)
+        return result if isinstance(result, Answer) else Answer(result)
+
+    async def _emit(self, reply: _Reply, rendered: Rendered, seconds: float, at: float) -> None:
+        request = reply.request
+        app = reply.caller.app
+        app_id = app.app_id if app else await self._claimed_app(request)
+        query = request.scope.get("query_string", b"")
+        path = request.scope.get("raw_path") or request.scope["path"].encode()
+        self._host.bus.emit(
+            Exchange(
+                Direction.APP_TO_HOST,
+                app_id,
+                request.method,
+                (path + b"?" + query if query else path).decode("latin-1"),
+                rendered.status,
+                seconds,
+                user_id=reply.caller.user.user_id if reply.caller.user else "",
+                request_headers=masked_headers(
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in request.scope["headers"]
+                ),
+                request_body=reply.body[:SHOWN_BYTES],
+                response_body=rendered.body[:SHOWN_BYTES],
+                note=reply.note,
+                at=at,
+            )
+        )
+        if reply.is_unknown:
+            who = f"the app {app_id}" if app_id else "somebody"
+            self._host.bus.emit(
+                Notice(
+                    app_id,
+                    f"{who} asked for {request.method} {path.decode('latin-1')}, "
+                    "which this host does not serve",
+                )
+            )
+
+    async def _claimed_app(self, request: Request) -> str:
+        """The registered app that an unauthenticated request says it comes from."""
+        claimed = request.headers.get("ex-app-id", "")
+        return claimed if claimed and await self._host.registry.app(claimed) else ""
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise OCSRefusal(
+                413,
+                "Request Entity Too Large",
+                note=f"the body is longer than {MAX_BODY_BYTES} bytes",
+                headers=[("Connection", "close")],  # the rest of the body is not read
+            )
+    return bytes(body)
