@@ -1,0 +1,254 @@
+"""The host's whole HTTP side as one ASGI application, and its server.
+
+The only module that knows which ASGI server is used.
+"""
+
+import html
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from appapi_host.basic_auth import CHALLENGE, basic_credentials
+from appapi_host.errors import HostError
+from appapi_host.host import Host
+from appapi_host.ocs import create_ocs_app
+from appapi_host.ocs.capabilities import PRODUCT, VERSION
+from appapi_host.pages import html_page
+from appapi_host.proxy import PROXY_PREFIXES, Proxy
+from exapp_sdk.errors import TransportError
+
+__all__ = ["bind", "create_app", "serve"]
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 1
+"""How long requests under way may go on when the server stops; whole seconds, as uvicorn has it."""
+
+
+def create_app(host: Host) -> ASGIApp:
+    """The ASGI application of a host: OCS API, proxy, and two pages for people.
+
+    Args:
+        host: a host that is open.
+    """
+    return _Application(host)
+
+
+class _Application:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._ocs = create_ocs_app(host)
+        self._proxy = Proxy(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            # AppAPI's own proxy has no websockets; closing before accepting answers 403.
+            await send({"type": "websocket.close"})
+        else:
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._dispatch(scope, receive, send)
+        except TransportError:
+            raise  # an app that broke off in mid-answer: told on the bus, the server hangs up
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            raise
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        raw_path = scope.get("raw_path", path.encode()).decode("latin-1")
+        if raw_path.startswith(PROXY_PREFIXES):
+            await self._proxy(scope, receive, send)
+        elif path.startswith("/ocs/"):
+            await self._ocs(scope, receive, send)
+        else:
+            response = await self._page(scope, path)
+            await response(scope, receive, send)
+
+    async def _page(self, scope: Scope, path: str) -> Response:
+        if path == "/status.php":
+            return _status()
+        if path in ("/", "/index.php", "/index.php/"):
+            return HTMLResponse(await self._index())
+        if path == "/login":
+            return await self._login(scope)
+        page = html_page("404 Not Found", "<p>This host serves no such page.</p>\n")
+        return HTMLResponse(page, 404)
+
+    async def _login(self, scope: Scope) -> Response:
+        """Make a browser ask for user and password, which it never does for the proxy's 404s."""
+        credentials = basic_credentials(Headers(scope=scope).get("authorization", ""))
+        if credentials and await self._host.users.authenticate(*credentials):
+            return RedirectResponse("/", 303)
+        page = html_page("401 Unauthorized", "<p>User and password, please.</p>\n")
+        return HTMLResponse(page, 401, dict([CHALLENGE]))
+
+    async def _index(self) -> bytes:
+        rows = []
+        for app in await self._host.registry.apps():
+            link = f"{PROXY_PREFIXES[0]}{app.app_id}/"
+            routes = "".join(
+                f"<li><code>{html.escape(route.verb)} {html.escape(route.url)}</code> "
+                f"{route.access_level.name}</li>"
+                for route in app.routes
+            )
+            rows.append(
+                f'<li><a href="{html.escape(link)}">{html.escape(app.name)}</a> '
+                f"({html.escape(app.app_id)} {html.escape(app.version)}): {app.state.value}"
+                f"<ul>{routes}</ul></li>\n"
+            )
+        listed = f"<ul>\n{''.join(rows)}</ul>\n" if rows else "<p>No app is registered.</p>\n"
+        return html_page("ExApps", f'<p><a href="/login">Sign in</a></p>\n{listed}')
+
+
+def _status() -> Response:
+    version = ".".join(map(str, VERSION))
+    status = {
+        "installed": True,
+        "maintenance": False,
+        "needsDbUpgrade": False,
+        "version": f"{version}.2",
+        "versionstring": version,
+        "edition": "",
+        "productname": PRODUCT,
+        "extendedSupport": False,
+    }
+    return Response(json.dumps(status, separators=(",", ":")), media_type="application/json")
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Nothing to do: who opened the host closes it."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket to listen on, before anything is started that needs its port.
+
+    Args:
+        host: address or name.
+        port: 0 takes a free one; `getsockname()[1]` says which.
+
+    Raises:
+        HostError: the port is in use, or the address is none of this machine.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise HostError(
+            f"cannot listen on {host!r}, port {port}: {error}",
+            remedy="use --bind 127.0.0.1, or an address of this machine",
+        ) from error
+    listener = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            # Elsewhere this option would let two hosts share the port.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening at once: two hosts may both bind a port, but only one may listen on it, and
+        # whoever connects from now on waits instead of being refused.
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}",
+            remedy="stop what uses it, or choose another port; 0 takes a free one",
+        ) from error
+    listener.setblocking(False)  # noqa: FBT003  # the library has no other form
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn as a task among others."""
+
+    def __init__(self, config: uvicorn.Config, has_started: anyio.Event) -> None:
+        super().__init__(config)
+        self._has_started = has_started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs us: Ctrl-C has apps to stop first."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._has_started.set()
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    sockets: Sequence[socket.socket] | None = None,
+    task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; then requests under way get `GRACE_SECONDS` to end.
+
+    Reports the port as started value. Runs on asyncio, because uvicorn does.
+
+    Args:
+        app: for instance of `create_app()`.
+        host: address to listen on.
+        port: port to listen on, 0 for a free one.
+        sockets: what to listen on instead, bound already. They are closed in the end.
+        task_status: told the port once connections are accepted.
+
+    Raises:
+        HostError: the port cannot be had.
+    """
+    listeners = list(sockets or [bind(host, port)])
+    bound_port: int = listeners[0].getsockname()[1]
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        date_header=True,
+        lifespan="off",
+        # Its messages are about connections, and a broken one is nothing to report; what goes wrong
+        # in the application is on the bus or in our own log.
+        log_config=None,
+        log_level="critical",
+        proxy_headers=False,  # nobody stands in front of a host for development
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ws="none",
+    )
+    has_started = anyio.Event()
+    server = _Server(config, has_started)
+
+    async def run() -> None:
+        # Shielded, so that it ends by itself after it was told to.
+        with anyio.CancelScope(shield=True):
+            await server.serve(sockets=listeners)
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            try:
+                await has_started.wait()
+                task_status.started(bound_port)
+                await anyio.sleep_forever()
+            finally:
+                server.should_exit = True
+    finally:
+        for listener in listeners:
+            listener.close()

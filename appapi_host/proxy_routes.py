@@ -1,0 +1,90 @@
+"""Which declared route decides about a path, and which paths no route can open.
+
+Source: AppAPI documentation, Routes; matching as in AppAPI's development branch.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote
+
+from appapi_host.records import Route
+from exapp_sdk.protocol.lifecycle import LIFECYCLE_PATHS
+
+__all__ = ["described", "has_dot_segment", "is_lifecycle_path", "match_route"]
+
+_MAX_DECODINGS: Final = 5
+"""How often a path is decoded in search of `..`; nobody encodes an honest path more often."""
+
+_SEPARATORS: Final = re.compile(r"[/\\]")
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    with warnings.catch_warnings():
+        # Dubious but valid patterns are the app's own affair.
+        warnings.simplefilter("ignore")
+        try:
+            return re.compile(pattern, re.IGNORECASE)
+        except (re.error, RecursionError, OverflowError):
+            return None
+
+
+def match_route(routes: Sequence[Route], method: str, path: str) -> tuple[int, Route] | None:
+    """The route that decides about a request, with its index; None if there is none.
+
+    The first route with path and verb decides, whatever its access level. The pattern is tried at
+    the start of `/path` and then of `path`; case does not count; the text of the verbs must contain
+    the verb; an invalid pattern matches nothing.
+
+    Args:
+        routes: in the order of the declaration.
+        method: HTTP verb.
+        path: decoded, without its leading slash.
+    """
+    for index, route in enumerate(routes):
+        pattern = _compiled(route.url)
+        if (
+            pattern is not None
+            and method in route.verb.upper()
+            and (pattern.match("/" + path) or pattern.match(path))
+        ):
+            return index, route
+    return None
+
+
+def described(route: Route) -> str:
+    """A route in one line, for messages."""
+    validity = "" if _compiled(route.url) else ", not a valid regular expression"
+    return f"{route.url} ({route.verb}, {route.access_level.name}{validity})"
+
+
+def has_dot_segment(path: str) -> bool:
+    """Whether a path leads elsewhere than it says: `.` or `..`, plain or encoded ever so often.
+
+    Real browsers resolve such segments themselves, so nothing honest is lost.
+
+    Args:
+        path: decoded once.
+    """
+    for _ in range(_MAX_DECODINGS):
+        if any(segment in (".", "..") for segment in _SEPARATORS.split(path)):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
+def is_lifecycle_path(path: str) -> bool:
+    """Whether an app, even one that normalizes paths, may take this for `/init` and the like.
+
+    Args:
+        path: decoded once, without its leading slash.
+    """
+    for _ in range(_MAX_DECODINGS):
+        path = unquote(path)
+    return "/" + "/".join(filter(None, _SEPARATORS.split(path))).lower() in LIFECYCLE_PATHS
