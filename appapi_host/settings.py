@@ -17,6 +17,8 @@ class Timeouts:
         heartbeat: until the first good answer to `GET /heartbeat`. 90 as the documentation says;
             AppAPI itself tries 600 times, one second apart.
         heartbeat_request: one such request.
+        heartbeat_wrong: how long something else than an ExApp may answer it (a web page, 404)
+            before that counts as a failure; AppAPI would go on to the end.
         init_request: the answer to `POST /init`; the work itself goes on in the background.
         init: from `POST /init` to the report of 100.
         enabled_request: the answer to `PUT /enabled`.
@@ -25,6 +27,7 @@ class Timeouts:
 
     heartbeat: float = 90.0
     heartbeat_request: float = 30.0
+    heartbeat_wrong: float = 3.0
     init_request: float = 30.0
     init: float = 2400.0
     enabled_request: float = 60.0

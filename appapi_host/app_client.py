@@ -1,0 +1,389 @@
+"""How the host speaks HTTP to apps; the only module of this package that knows httpx.
+
+Requests are handed to httpx transports as they are rather than to a client: no cookies are kept
+between users, no header is added behind our back, and a proxied request costs no more than it must.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from appapi_host.events import Direction, EventBus, Exchange, masked_headers
+from appapi_host.records import AppRecord
+from appapi_host.settings import HostSettings
+from exapp_sdk.errors import TransportError
+from exapp_sdk.protocol.auth import AA_REQUEST_ID
+
+__all__ = [
+    "Answer",
+    "AppClient",
+    "StreamedAnswer",
+    "TransportFactory",
+    "memory_transport",
+    "user_client",
+]
+
+USER_AGENT: Final = "Nextcloud Server Crawler"
+"""What Nextcloud's HTTP client calls itself; apps may log it."""
+
+MAX_REDIRECTS: Final = 5
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""Longest lifecycle answer that is read; the contract's own are below 100 bytes."""
+
+SHOWN_BYTES: Final = 4096
+"""How much of a body an `Exchange` keeps."""
+
+TransportFactory = Callable[[AppRecord], httpx.AsyncBaseTransport | None]
+"""Gives the transport to one app, None for the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an app answered.
+
+    Args:
+        url: the URL that was asked for, for messages.
+        status: HTTP status.
+        reason: reason phrase of that status.
+        body: up to `MAX_ANSWER_BYTES` of the body.
+    """
+
+    url: str
+    status: int
+    reason: str
+    body: bytes
+
+    def json(self) -> Any:
+        """The decoded JSON body, None if it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """An answer whose body is still to come.
+
+    Args:
+        status: HTTP status.
+        headers: names and values as sent, repeated ones kept.
+        body: the bytes as sent, not decompressed.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: AsyncIterator[bytes]
+
+
+class AppClient:
+    """Requests from the host to its apps.
+
+    Args:
+        settings: the AppAPI version to announce.
+        bus: told of every exchange.
+        transport_for: how to reach an app other than through the network.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        bus: EventBus,
+        *,
+        transport_for: TransportFactory | None = None,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._transport_for = transport_for
+        # Idle connections are dropped before a server usually drops them (uvicorn: 5 s).
+        self._network = httpx.AsyncHTTPTransport(
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=100, keepalive_expiry=3.0
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._network.aclose()
+
+    async def heartbeat(self, app: AppRecord, url: str) -> Answer:
+        """`GET /heartbeat`, not signed.
+
+        Raises:
+            TransportError: no answer.
+        """
+        headers = [
+            ("Accept", "application/json"),
+            ("Content-Type", "application/json"),
+            ("User-Agent", USER_AGENT),
+            ("Accept-Encoding", "gzip"),
+        ]
+        return await self._call(app, "GET", url, "/heartbeat", headers, emit_failure=False)
+
+    async def init(self, app: AppRecord, url: str) -> Answer:
+        """`POST /init`, signed in nobody's name.
+
+        Raises:
+            TransportError: no answer.
+        """
+        return await self._call(app, "POST", url, "/init", self._signed(app))
+
+    async def enabled(self, app: AppRecord, url: str, *, enabled: bool) -> Answer:
+        """`PUT /enabled?enabled=1|0`, signed in nobody's name.
+
+        Raises:
+            TransportError: no answer.
+        """
+        target = f"/enabled?enabled={int(enabled)}"
+        return await self._call(app, "PUT", url, target, self._signed(app, language="en"))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        app: AppRecord,
+        url: str,
+        *,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        content: AsyncIterable[bytes] | bytes | None = None,
+    ) -> AsyncIterator[StreamedAnswer]:
+        """Send a request as it is and hand out the answer while it arrives.
+
+        Nothing is added but a missing `Host`, no redirect is followed, there is no time limit.
+
+        Args:
+            app: who is asked.
+            url: where the app is, without a trailing slash.
+            method: HTTP verb.
+            target: path and query.
+            headers: names and values.
+            content: the body, in pieces or whole.
+
+        Raises:
+            TransportError: the app cannot be reached, or breaks off; raised from the body too.
+        """
+        # As bytes, because httpx takes text for ASCII, and a browser may send more than that.
+        raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        with _translated(method, url + target):
+            request = httpx.Request(method, url + target, headers=raw_headers, content=content)
+            response = await self._transport(app).handle_async_request(request)
+        try:
+            yield StreamedAnswer(
+                response.status_code,
+                [
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in response.headers.raw
+                ],
+                _pieces(response, method, url + target),
+            )
+        finally:
+            await response.aclose()
+
+    def _signed(self, app: AppRecord, *, language: str = "") -> list[tuple[str, str]]:
+        # "CLI" stands for every request that no browser caused.
+        headers = app.credentials().headers(aa_version=self._settings.aa_version)
+        headers.append((AA_REQUEST_ID, "CLI"))
+        if language:
+            headers.append(("Accept-Language", language))
+        headers += [("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
+        return headers
+
+    def _transport(self, app: AppRecord) -> httpx.AsyncBaseTransport:
+        own = self._transport_for(app) if self._transport_for else None
+        return own or self._network
+
+    async def _call(
+        self,
+        app: AppRecord,
+        method: str,
+        url: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        *,
+        emit_failure: bool = True,
+    ) -> Answer:
+        started = time.perf_counter()
+        status, body = 0, b""
+        note = ""
+        try:
+            answer = await self._follow(app, httpx.Request(method, url + target, headers=headers))
+            status, body = answer.status, answer.body
+        except TransportError as error:
+            note = error.reason
+            raise
+        finally:
+            if status or emit_failure:
+                self._bus.emit(
+                    Exchange(
+                        Direction.HOST_TO_APP,
+                        app.app_id,
+                        method,
+                        target,
+                        status,
+                        time.perf_counter() - started,
+                        request_headers=masked_headers(headers),
+                        response_body=body[:SHOWN_BYTES],
+                        note=note,
+                    )
+                )
+        return answer
+
+    async def _follow(self, app: AppRecord, request: httpx.Request) -> Answer:
+        """Send, and follow redirects as AppAPI's HTTP library does."""
+        first = f"{request.method} {request.url}"
+        url = str(request.url)
+        for _ in range(MAX_REDIRECTS + 1):
+            with _translated(request.method, str(request.url)):
+                response = await self._transport(app).handle_async_request(request)
+                try:
+                    body = await _read(response)
+                finally:
+                    await response.aclose()
+            location = response.headers.get("location")
+            if response.status_code not in (301, 302, 303, 307, 308) or not location:
+                return Answer(url, response.status_code, response.reason_phrase, body)
+            method = request.method
+            if response.status_code < 304 and method != "GET":
+                method = "GET"  # also for PUT, and without its body
+            request = httpx.Request(
+                method,
+                request.url.join(location),
+                headers=_redirected_headers(request, location),
+            )
+        raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
+
+
+def _redirected_headers(request: httpx.Request, location: str) -> list[tuple[str, str]]:
+    """The headers to repeat; the secret only goes where it was meant to go."""
+    target = request.url.join(location)
+    same_origin = (target.scheme, target.host, target.port) == (
+        request.url.scheme,
+        request.url.host,
+        request.url.port,
+    )
+    dropped = {"host", "content-length"}
+    if not same_origin:
+        dropped.add("authorization-app-api")
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in request.headers.raw
+        if name.decode("latin-1").lower() not in dropped
+    ]
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The decoded body, cut at `MAX_ANSWER_BYTES`."""
+    body = bytearray()
+    # Not aread(): an app that never stops sending would fill the memory.
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            break
+    return bytes(body[:MAX_ANSWER_BYTES])
+
+
+async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncIterator[bytes]:
+    with _translated(method, url):
+        async for piece in response.stream:  # type: ignore[union-attr]  # async transport: async stream
+            yield piece
+
+
+REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (httpx.ConnectTimeout, "no connection within the time limit"),
+    (httpx.ConnectError, "no connection"),
+    (httpx.TimeoutException, "no answer within the time limit"),
+    (httpx.RemoteProtocolError, "the app closed the connection without a proper answer"),
+    (httpx.LocalProtocolError, "the request cannot be written as HTTP"),
+    (httpx.UnsupportedProtocol, "the address is neither http nor https"),
+    (httpx.NetworkError, "the connection broke"),
+    (httpx.DecodingError, "the body is not what Content-Encoding says"),
+    (httpx.HTTPError, "HTTP failed"),
+    (httpx.InvalidURL, "the address is malformed"),
+    (OSError, "the connection broke"),
+)
+"""What httpx raises, in plain words; the first row that fits counts."""
+
+
+def memory_transport(app: Callable[..., Any]) -> httpx.AsyncBaseTransport:
+    """A transport that calls an ASGI app directly: no sockets, whole answers only."""
+    return httpx.ASGITransport(app, raise_app_exceptions=False)
+
+
+def user_client(
+    base_url: str,
+    *,
+    auth: tuple[str, str] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """A client for a person at the host, as tests use it."""
+    return httpx.AsyncClient(base_url=base_url, auth=auth, transport=transport, trust_env=False)
+
+
+class _translated:  # noqa: N801  # reads as a phrase in a with statement
+    """Turns what httpx raises into `TransportError`.
+
+    A class rather than a generator, because one stands around every piece of a proxied body.
+    """
+
+    __slots__ = ("_method", "_url")
+
+    def __init__(self, method: str, url: str) -> None:
+        self._method = method
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(exc, Exception):
+            return
+        for kind, reason in REASONS:
+            if isinstance(exc, kind):
+                detail = _os_reason(exc) or (str(exc) if kind is httpx.HTTPError else "")
+                raise TransportError(
+                    f"{self._method} {_without_userinfo(self._url)}",
+                    f"{reason}: {detail}" if detail else reason,
+                    outcome_unknown=not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout),
+                ) from exc
+
+
+def _os_reason(error: BaseException) -> str:
+    """The operating system's words, from wherever in the chain they are."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror.lower()
+        if isinstance(seen, ExceptionGroup) and seen.exceptions:
+            seen = seen.exceptions[0]
+            continue
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def _without_userinfo(url: str) -> str:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return url

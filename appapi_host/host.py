@@ -1,0 +1,519 @@
+"""The host as a library: what the command line, the web side and the fixtures stand on.
+
+Each operation here is one verb of the documentation (register, enable, disable, unregister), runs
+the handshake, tells the bus of every step, and raises what went wrong with cause and remedy.
+"""
+
+import secrets
+import string
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from appapi_host.app_client import AppClient, TransportFactory
+from appapi_host.deploy import load
+from appapi_host.deploy.base import DeployBackend, Deployment
+from appapi_host.deploy.environment import build_environment
+from appapi_host.errors import (
+    AlreadyExistsError,
+    DeployError,
+    HostError,
+    NotFoundError,
+    RefusedError,
+    StepError,
+)
+from appapi_host.events import (
+    AppOutput,
+    EventBus,
+    Notice,
+    ProgressChanged,
+    StepFailed,
+    StepFinished,
+)
+from appapi_host.handshake import OUTPUT_LINES, Handshake, stepping
+from appapi_host.info_xml import AppInfo
+from appapi_host.records import AppRecord, Daemon
+from appapi_host.registry import Registry
+from appapi_host.settings import HostSettings
+from appapi_host.users import Users
+from exapp_sdk.errors import LocalProtocolError
+from exapp_sdk.protocol.auth import Secret
+from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
+from exapp_sdk.protocol.status import Status, report_event
+
+__all__ = ["DEFAULT_DAEMON_SETTING", "REGISTRY_FILE", "Host", "Mount"]
+
+REGISTRY_FILE: Final = "state.sqlite3"
+DEFAULT_DAEMON_SETTING: Final = "default_daemon_config"
+
+_SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
+_SECRET_LENGTH: Final = 128
+
+Mount = tuple[str, str, str]
+"""Source, target and mode (`rw` or `ro`)."""
+
+
+class Host:
+    """One AppAPI: its registry, its apps, and what can be done with them.
+
+    Use `Host.open()`, which also opens the registry and owns the background tasks.
+
+    Args:
+        settings: how the host behaves.
+        registry: where everything is kept.
+        group: owner of the tasks that go on while nobody waits for them.
+        bus: told of everything that happens.
+        backends: deploy backends by deploy id, besides the built-in ones.
+        transport_for: how to reach an app other than through the network.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        registry: Registry,
+        group: TaskGroup,
+        bus: EventBus | None = None,
+        backends: Mapping[str, DeployBackend] | None = None,
+        transport_for: TransportFactory | None = None,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.bus = bus or EventBus()
+        self.users = Users(registry)
+        self.client = AppClient(settings, self.bus, transport_for=transport_for)
+        self._group = group
+        self._backends = dict(backends or {})
+        self._shown_progress: dict[str, int] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: HostSettings,
+        *,
+        bus: EventBus | None = None,
+        backends: Mapping[str, DeployBackend] | None = None,
+        transport_for: TransportFactory | None = None,
+    ) -> AsyncIterator["Host"]:
+        """Open the registry and run the host inside the block.
+
+        Raises:
+            HostError: the registry cannot be opened.
+        """
+        path = settings.data_dir / REGISTRY_FILE if settings.data_dir else None
+        async with AsyncExitStack() as stack:
+            registry = await Registry.open(path)
+            stack.push_async_callback(registry.close)
+            group = await stack.enter_async_context(anyio.create_task_group())
+            host = cls(
+                settings,
+                registry=registry,
+                group=group,
+                bus=bus,
+                backends=backends,
+                transport_for=transport_for,
+            )
+            await stack.enter_async_context(host.client)
+            try:
+                yield host
+            finally:
+                group.cancel_scope.cancel()
+
+    # Daemons
+
+    async def register_daemon(self, daemon: Daemon, *, set_default: bool = False) -> None:
+        """Add a place where apps can run.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        await self.registry.add_daemon(daemon)
+        if set_default:
+            await self.registry.set_setting(DEFAULT_DAEMON_SETTING, daemon.name)
+
+    def backend(self, app_or_daemon: AppRecord | Daemon) -> DeployBackend:
+        """The deploy backend of an app or daemon.
+
+        Raises:
+            NotFoundError: there is none for that deploy id.
+        """
+        daemon = app_or_daemon.daemon if isinstance(app_or_daemon, AppRecord) else app_or_daemon
+        deploy_id = daemon.accepts_deploy_id
+        if deploy_id not in self._backends:
+            try:
+                backend = load(deploy_id)
+            except NotFoundError:
+                raise NotFoundError(
+                    f"Daemon config {daemon.name} actions for {deploy_id} not found."
+                ) from None
+            self._backends[deploy_id] = backend(self.settings, self.bus)
+        return self._backends[deploy_id]
+
+    def url_of(self, app: AppRecord) -> str:
+        """Where the app is reached, without a trailing slash."""
+        return self.backend(app).url(app)
+
+    # Operations on apps
+
+    async def register(
+        self,
+        info: AppInfo,
+        *,
+        daemon: str | None = None,
+        source: Path | None = None,
+        command: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] = (),
+        wait_finish: bool = True,
+    ) -> AppRecord:
+        """Deploy an app and bring it to enabled.
+
+        Args:
+            info: the app's description.
+            daemon: where to deploy, by name; the default daemon if not given.
+            source: folder of the app, for backends that install from one.
+            command: what to start instead of what the folder declares.
+            environment: values for variables that the info declares.
+            mounts: what to mount.
+            wait_finish: wait until the app is enabled; otherwise return when `/init` was answered.
+
+        Returns:
+            The record: enabled, or still initializing without `wait_finish`.
+
+        Raises:
+            AlreadyExistsError: the id is registered, or the port is taken on that daemon.
+            NotFoundError: no such daemon, or no backend for it.
+            DeployError: deployment failed; the app is not registered.
+            StepError: the heartbeat or init failed; the app stays registered, to be looked at.
+            RefusedError: the app does not want to be enabled.
+        """
+        if await self.registry.app(info.id):
+            raise AlreadyExistsError(f"ExApp {info.id} is already registered.")
+        target = await self._daemon(daemon)
+        backend = self.backend(target)
+        app = AppRecord(
+            app_id=info.id,
+            version=info.version,
+            name=info.name,
+            daemon=target,
+            port=info.port or 0,  # the registry chooses one
+            secret=info.secret or _new_secret(),
+            state=State.DEPLOYING,
+            status=Status().deploy_reported(0, now=int(time.time())),
+            routes=info.routes,
+            created_time=int(time.time()),
+        )
+        app = await self.registry.add_app(app)
+        await self._deploy(
+            app,
+            backend,
+            info,
+            Deployment(app, {}, source, tuple(command), self._storage(app), tuple(mounts)),
+            environment or {},
+        )
+        handshake = self._handshake(app)
+        try:
+            await handshake.wait_for_heartbeat()
+        except StepError as error:
+            await self._record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
+            raise
+        app = await handshake.begin_init()
+        if wait_finish or app.state is not State.INITIALIZING:
+            # Where init is over already, its outcome is known without waiting.
+            app = await self._wait_for_init(handshake)
+        return app
+
+    async def enable(self, app_id: str) -> AppRecord:
+        """Switch an app on; nothing happens if it is on already.
+
+        Raises:
+            NotFoundError: not registered.
+            StepError: it could not be started or did not answer.
+            RefusedError: it does not want to.
+        """
+        app = await self.app(app_id)
+        if app.enabled and app.state is not State.FAILED:
+            return app
+        await self._transition(
+            app_id,
+            lambda app: app.after(Event.ENABLE, status=replace(app.status, error=""), enabled=True),
+        )
+        app = await self._handshake(app).enable()
+        if app.state is State.ENABLED:
+            return app
+        output = await self.backend(app).last_output(app, lines=OUTPUT_LINES)
+        if app.state is State.DISABLED:
+            raise RefusedError(app.failure, output=output)
+        raise StepError("enabled", app.failure, output=output)
+
+    async def disable(self, app_id: str) -> AppRecord:
+        """Switch an app off; nothing happens if it is off already.
+
+        Raises:
+            NotFoundError: not registered.
+            RefusedError: it answered with an error or not at all; it is disabled nevertheless.
+        """
+        app = await self.app(app_id)
+        if not app.enabled:
+            return app
+        await self._transition(app_id, lambda app: app.after(Event.DISABLE))
+        error = await self._handshake(app).disable()
+        if error:
+            raise RefusedError(error)
+        return await self.app(app_id)
+
+    async def unregister(self, app_id: str, *, rm_data: bool = False, force: bool = False) -> None:
+        """Switch an app off, remove what was deployed, and forget it.
+
+        Args:
+            app_id: the app.
+            rm_data: remove its persistent storage too.
+            force: go on after errors.
+
+        Raises:
+            NotFoundError: not registered.
+            RefusedError: it does not want to be disabled (it is disabled by now).
+            DeployError: what was deployed could not be removed.
+        """
+        app = await self.app(app_id)
+        if app.enabled:
+            try:
+                app = await self.disable(app_id)
+            except HostError:
+                if not force:
+                    raise
+        try:
+            await self.backend(app).remove(app, data=rm_data)
+        except (DeployError, NotFoundError):
+            if not force:
+                raise
+        await self.registry.remove_app(app_id)
+        self._shown_progress.pop(app_id, None)
+
+    async def app(self, app_id: str) -> AppRecord:
+        """The record of an app.
+
+        Raises:
+            NotFoundError: not registered.
+        """
+        app = await self.registry.app(app_id)
+        if app is None:
+            raise NotFoundError(f"ExApp {app_id} not found.")
+        return app
+
+    # What apps tell us
+
+    async def report_init(self, app_id: str, progress: int, error: str = "") -> None:
+        """Take a progress report of an app.
+
+        A report of 100 returns only after the app was enabled, or refused to be: that is when the
+        real AppAPI answers it. The enabling itself goes on even if the app hangs up.
+
+        Raises:
+            NotFoundError: not registered.
+            RemoteProtocolError: progress is not within 0..100; nothing is stored.
+        """
+        now = int(time.time())
+        happened: Event | None = None
+
+        def change(app: AppRecord) -> AppRecord:
+            nonlocal happened
+            happened = report_event(app.status, progress, error)
+            if happened not in TRANSITIONS[app.state]:
+                happened = None
+            if happened is None:
+                return app
+            status = app.status.init_reported(progress, error, now=now)
+            return app.after(
+                happened,
+                status=status,
+                enabled=True,
+                failure=status.error if error else app.failure,
+            )
+
+        app = await self.registry.apply(app_id, change)
+        if happened is None:
+            if not (progress and app.status.init == 100):
+                self._warn(app_id, f"reported progress {progress} while {app.state.value}: ignored")
+            return
+        self._show_progress(app_id, app.status.init)
+        if happened is Event.INIT_FAILED:
+            self.bus.emit(StepFailed(app_id, "init", error))
+        elif happened is Event.INIT_FINISHED:
+            if error:
+                self._warn(
+                    app_id, "reported 100 with an error; like Nextcloud, the host enables it"
+                )
+            seconds = now - (app.status.init_start_time or now)
+            self.bus.emit(StepFinished(app_id, "init", seconds))
+            await self._owned(self._handshake(app).enable)
+
+    async def app_version_seen(self, app_id: str, version: str) -> None:
+        """Store a higher version that the app itself named in a request."""
+        await self.registry.apply(app_id, lambda app: replace(app, version=version))
+
+    # Watching
+
+    async def exited(self, app_id: str) -> str:
+        """Wait until the app has ended; never returns where that cannot be seen.
+
+        Returns:
+            How it ended, for instance `exit code 1`.
+        """
+        app = await self.app(app_id)
+        return await self.backend(app).exited(app)
+
+    async def last_output(self, app_id: str, *, lines: int = OUTPUT_LINES) -> list[str]:
+        """The last lines that the app printed, oldest first."""
+        app = await self.app(app_id)
+        return await self.backend(app).last_output(app, lines=lines)
+
+    async def follow_output(self, app_id: str) -> None:
+        """Emit each line that the app prints, from its start until it has ended."""
+        app = await self.app(app_id)
+        async for line in self.backend(app).output(app):
+            self.bus.emit(AppOutput(app_id, line))
+
+    # The middle of the operations
+
+    async def _daemon(self, name: str | None) -> Daemon:
+        if name is None:
+            name = await self.registry.setting(DEFAULT_DAEMON_SETTING) or ""
+        daemon = await self.registry.daemon(name)
+        if daemon is None:
+            raise NotFoundError(
+                f"Daemon config {name} not found.",
+                remedy="register one with app_api:daemon:register, or name another",
+            )
+        return daemon
+
+    async def _deploy(
+        self,
+        app: AppRecord,
+        backend: DeployBackend,
+        info: AppInfo,
+        deployment: Deployment,
+        overrides: Mapping[str, str],
+    ) -> None:
+        """Deploy; on failure the row is gone again, as after a failed install of the real one."""
+
+        async def report(percent: int) -> None:
+            now = int(time.time())
+            await self.registry.apply(
+                app.app_id,
+                lambda app: replace(app, status=app.status.deploy_reported(percent, now=now)),
+            )
+            self.bus.emit(ProgressChanged(app.app_id, "deploy", percent))
+
+        environment = build_environment(
+            self.settings, app, info, storage=deployment.storage, overrides=overrides
+        )
+        try:
+            with stepping(self.bus, app.app_id, "deploy"):
+                try:
+                    notes = await backend.deploy(
+                        replace(deployment, environment=environment), report
+                    )
+                except DeployError as error:
+                    self.bus.emit(StepFailed(app.app_id, "deploy", error.cause, error.remedy))
+                    raise
+        except BaseException:
+            # Cancellation too: an interrupted deployment must not leave a row that nobody can use.
+            with anyio.CancelScope(shield=True):
+                await self.registry.remove_app(app.app_id)
+            raise
+        now = int(time.time())
+        await self.registry.apply(
+            app.app_id,
+            lambda app: replace(
+                app.after(Event.DEPLOYED, status=app.status.deploy_reported(100, now=now)),
+                deployment=dict(notes),
+            ),
+        )
+
+    async def _wait_for_init(self, handshake: Handshake) -> AppRecord:
+        try:
+            return await handshake.wait_for_init()
+        except RefusedError:
+            raise  # recorded by the enable sequence itself
+        except StepError as error:
+            await self._record_failure(handshake.app_id, Event.INIT_FAILED, error)
+            raise
+
+    async def _record_failure(self, app_id: str, event: Event, error: StepError) -> None:
+        """Store why an operation ended, unless it is stored already."""
+
+        def change(app: AppRecord) -> AppRecord:
+            if event not in TRANSITIONS[app.state] or app.state is State.FAILED:
+                return app
+            text = "Heartbeat check failed" if event is Event.HEARTBEAT_FAILED else error.cause
+            return app.after(event, status=app.status.failed(text), failure=error.cause)
+
+        await self.registry.apply(app_id, change)
+
+    async def _transition(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> AppRecord:
+        """Apply a change that a person asked for; a forbidden one is the person's to know."""
+        try:
+            return await self.registry.apply(app_id, change)
+        except LocalProtocolError as error:
+            raise HostError(
+                f"ExApp {app_id} is busy: {error}",
+                remedy="wait for the operation under way, or unregister the app with --force",
+            ) from error
+
+    async def _owned(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do the work in the host's own task group and wait for its end.
+
+        Whoever waits may be cancelled (an app hangs up); the work goes on.
+        """
+        done = anyio.Event()
+
+        async def run() -> None:
+            try:
+                await work()
+            except NotFoundError as error:
+                self._warn("", str(error))
+            finally:
+                done.set()
+
+        self._group.start_soon(run)
+        await done.wait()
+
+    def _handshake(self, app: AppRecord) -> Handshake:
+        return Handshake(
+            app.app_id,
+            registry=self.registry,
+            client=self.client,
+            backend=self.backend(app),
+            bus=self.bus,
+            timeouts=self.settings.timeouts,
+            on_progress=self._show_progress,
+        )
+
+    def _storage(self, app: AppRecord) -> Path | None:
+        if self.settings.data_dir is None:
+            return None
+        return self.settings.data_dir.absolute() / "apps" / app.app_id / "storage"
+
+    def _show_progress(self, app_id: str, percent: int) -> None:
+        """Emit the progress of init, once per change.
+
+        It is seen twice where app and waiter are in one process: in the report and in the registry.
+        """
+        if self._shown_progress.get(app_id) != percent:
+            self._shown_progress[app_id] = percent
+            self.bus.emit(ProgressChanged(app_id, "init", percent))
+
+    def _warn(self, app_id: str, text: str) -> None:
+        self.bus.emit(Notice(app_id, text))
+
+
+def _new_secret() -> Secret:
+    return Secret("".join(secrets.choice(_SECRET_ALPHABET) for _ in range(_SECRET_LENGTH)))

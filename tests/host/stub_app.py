@@ -1,0 +1,163 @@
+"""An ExApp in plain ASGI, nothing of ours in it, whose answers a test chooses."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import anyio
+
+from appapi_host.app_client import memory_transport
+from appapi_host.deploy.base import Deployment, ReportProgress
+from appapi_host.errors import DeployError
+from appapi_host.events import Event, EventBus
+from appapi_host.host import Host
+from appapi_host.info_xml import AppInfo
+from appapi_host.records import AppRecord, Daemon
+from appapi_host.settings import HostSettings, Timeouts
+from exapp_sdk.protocol.auth import Secret
+
+DAEMON = Daemon("stub", "Stub", "stub-install", "http", "exapp.test", {"nextcloud_url": "http://h"})
+INFO = AppInfo(id="stub", name="Stub", version="1.0.0", port=9009, secret=Secret("12345"))
+
+QUICK = Timeouts(
+    heartbeat=0.3,
+    heartbeat_request=0.1,
+    heartbeat_wrong=0.05,
+    init_request=0.2,
+    init=0.3,
+    enabled_request=0.2,
+)
+"""Limits for tests in which one of them is meant to be reached."""
+
+
+@dataclass
+class StubApp:
+    """Answers by path, and remembers what it was asked."""
+
+    answers: dict[str, tuple[int, bytes]] = field(
+        default_factory=lambda: {
+            "/heartbeat": (200, b'{"status":"ok"}'),
+            "/init": (200, b"{}"),
+            "/enabled": (200, b'{"error":""}'),
+        }
+    )
+    headers: dict[str, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    before: dict[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+    received: list[str] = field(default_factory=list)
+    received_headers: list[list[tuple[str, str]]] = field(default_factory=list)
+
+    def answer(self, path: str, status: int, body: Any = b"") -> None:
+        self.answers[path] = (
+            status,
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path, query = scope["path"], scope["query_string"].decode()
+        self.received.append(f"{scope['method']} {path}" + (f"?{query}" if query else ""))
+        self.received_headers.append([(k.decode(), v.decode()) for k, v in scope["headers"]])
+        if path in self.before:
+            await self.before[path]()
+        status, body = self.answers.get(path, (404, b""))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    *self.headers.get(path, []),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+
+class StubBackend:
+    """Deploys nothing; `end` makes the app end."""
+
+    deploy_id: ClassVar[str] = "stub-install"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.end = anyio.Event()
+        self.deploy_error = ""
+        self.start_error = ""
+        self.stop_error = ""
+        self.remove_error = ""
+        self.environment: Mapping[str, str] = {}
+
+    async def deploy(self, deployment: Deployment, report: ReportProgress) -> Mapping[str, Any]:
+        self.calls.append("deploy")
+        self.environment = deployment.environment
+        await report(50)
+        if self.deploy_error:
+            raise DeployError(self.deploy_error, remedy="try again")
+        return {"noted": True}
+
+    async def start(self, app: AppRecord) -> Mapping[str, Any]:
+        self.calls.append("start")
+        if self.start_error:
+            raise DeployError(self.start_error)
+        return app.deployment
+
+    async def stop(self, app: AppRecord) -> None:
+        self.calls.append("stop")
+        if self.stop_error:
+            raise DeployError(self.stop_error)
+
+    async def remove(self, app: AppRecord, *, data: bool) -> None:
+        self.calls.append("remove with data" if data else "remove")
+        if self.remove_error:
+            raise DeployError(self.remove_error)
+
+    async def exited(self, app: AppRecord) -> str:
+        await self.end.wait()
+        return "exit code 3"
+
+    async def output(self, app: AppRecord) -> AsyncIterator[str]:
+        for line in ("first line", "last line"):
+            yield line
+
+    async def last_output(self, app: AppRecord, *, lines: int) -> list[str]:
+        return ["last line"]
+
+    def url(self, app: AppRecord) -> str:
+        return f"http://localhost:{app.port}"
+
+
+@dataclass
+class Stage:
+    """A host in memory with one stub app that can be installed on it."""
+
+    host: Host
+    app: StubApp
+    backend: StubBackend
+    events: list[Event]
+
+    async def register(self, **options: Any) -> AppRecord:
+        return await self.host.register(INFO, daemon="stub", **options)
+
+    async def record(self) -> AppRecord:
+        return await self.host.app("stub")
+
+    def kinds(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def stage(timeouts: Timeouts | None = None) -> AsyncIterator[Stage]:
+    settings = replace(HostSettings(), timeouts=timeouts or Timeouts())
+    app, backend, bus = StubApp(), StubBackend(), EventBus()
+    events: list[Event] = []
+    with anyio.fail_after(10):
+        async with Host.open(
+            settings,
+            bus=bus,
+            backends={"stub-install": backend},
+            transport_for=lambda _: memory_transport(app),
+        ) as host:
+            await host.register_daemon(DAEMON, set_default=True)
+            with bus.subscribed(events.append):
+                yield Stage(host, app, backend, events)
