@@ -100,25 +100,19 @@ class Handshake:
                 Event.HEARTBEAT_ANSWERED, status=app.status.init_reported(0, now=now), enabled=True
             ),
         )
-        self._bus.emit(StepStarted(self.app_id, "init"))
-        url = self._backend.url(app)
-        try:
-            with anyio.fail_after(self._timeouts.init_request):
-                answer = await self._client.init(app, url)
-        except TimeoutError:
-            seconds = self._timeouts.init_request
-            return await self._init_failed(
-                f"POST {url}/init was not answered within {seconds:g} s; "
-                "answer it at once and prepare in the background"
-            )
-        except TransportError as error:
-            return await self._init_failed(str(error))
-        if answer.status in (404, 501):
-            self._bus.emit(StepFinished(self.app_id, "init", 0.0, "the app has no init"))
-            await self.finish_init()
-        elif answer.status >= 400:
-            return await self._init_failed(_refusal("POST", answer))
-        return await self._app()
+        return await self._send_init(app)
+
+    async def resume_init(self) -> AppRecord:
+        """Send `POST /init` again to an app that was started anew while it initialized."""
+        await self.wait_for_heartbeat()
+        now = int(time.time())
+        app = await self._registry.apply(
+            self.app_id,
+            lambda app: app.after(
+                Event.INIT_RESTARTED, status=app.status.init_reported(0, now=now), enabled=True
+            ),
+        )
+        return await self._send_init(app)
 
     async def finish_init(self) -> AppRecord:
         """Initialization is over: record 100 and enable the app."""
@@ -227,6 +221,27 @@ class Handshake:
             error_text = error_text or error.cause
         await self._settle(Event.DISABLE_FINISHED, error_text, enabled=False)
         return error_text
+
+    async def _send_init(self, app: AppRecord) -> AppRecord:
+        self._bus.emit(StepStarted(self.app_id, "init"))
+        url = self._backend.url(app)
+        try:
+            with anyio.fail_after(self._timeouts.init_request):
+                answer = await self._client.init(app, url)
+        except TimeoutError:
+            seconds = self._timeouts.init_request
+            return await self._init_failed(
+                f"POST {url}/init was not answered within {seconds:g} s; "
+                "answer it at once and prepare in the background"
+            )
+        except TransportError as error:
+            return await self._init_failed(str(error))
+        if answer.status in (404, 501):
+            self._bus.emit(StepFinished(self.app_id, "init", 0.0, "the app has no init"))
+            await self.finish_init()
+        elif answer.status >= 400:
+            return await self._init_failed(_refusal("POST", answer))
+        return await self._app()
 
     async def _switch(self, app: AppRecord, *, enabled: bool) -> str:
         """Send `PUT /enabled`; returns the error, empty for success."""

@@ -10,8 +10,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -359,6 +360,47 @@ class Host:
         """Store a higher version that the app itself named in a request."""
         await self.registry.apply(app_id, lambda app: replace(app, version=version))
 
+    # After a restart
+
+    async def resume(self) -> None:
+        """Take up what an earlier host process left behind; for the one that serves.
+
+        Apps that should run and do not are started again, and what had begun goes on in the
+        background: enabling and disabling are finished, and an app that was started anew while it
+        initialized is told to initialize again. What becomes of it is in the record and on the bus.
+        """
+        for app in await self.registry.apps():
+            try:
+                backend = self.backend(app)
+            except NotFoundError as error:
+                self._warn(app.app_id, error.cause)
+                continue
+            started = False
+            if app.enabled:
+                try:
+                    notes = await backend.start(app)
+                except DeployError as error:
+                    self.bus.emit(StepFailed(app.app_id, "start", error.cause, error.remedy))
+                    await self.registry.apply(app.app_id, partial(_could_not_start, error.cause))
+                    continue
+                started = notes != app.deployment
+                app = await self.registry.apply(app.app_id, partial(_with_notes, notes))
+            self._group.start_soon(self._resume, app, started)
+
+    async def _resume(self, app: AppRecord, started: bool) -> None:  # noqa: FBT001  # a task
+        handshake = self._handshake(app)
+        try:
+            if app.state is State.ENABLING:
+                await handshake.enable()
+            elif app.state is State.DISABLING:
+                await handshake.disable()
+            elif app.state is State.INITIALIZING and started:
+                await handshake.resume_init()
+        except StepError as error:
+            await self._record_failure(app.app_id, Event.INIT_FAILED, error)
+        except NotFoundError:
+            pass  # unregistered meanwhile
+
     # Watching
 
     async def exited(self, app_id: str) -> str:
@@ -513,6 +555,16 @@ class Host:
 
     def _warn(self, app_id: str, text: str) -> None:
         self.bus.emit(Notice(app_id, text))
+
+
+def _with_notes(notes: Mapping[str, Any], app: AppRecord) -> AppRecord:
+    return replace(app, deployment=dict(notes))
+
+
+def _could_not_start(cause: str, app: AppRecord) -> AppRecord:
+    if Event.INTERRUPTED in TRANSITIONS[app.state]:
+        return app.after(Event.INTERRUPTED, failure=f"start: {cause}")
+    return replace(app, failure=f"start: {cause}")
 
 
 def _new_secret() -> Secret:

@@ -84,6 +84,7 @@ class StubBackend:
         self.end = anyio.Event()
         self.deploy_error = ""
         self.start_error = ""
+        self.notes: Mapping[str, Any] = {}
         self.stop_error = ""
         self.remove_error = ""
         self.environment: Mapping[str, str] = {}
@@ -100,7 +101,7 @@ class StubBackend:
         self.calls.append("start")
         if self.start_error:
             raise DeployError(self.start_error)
-        return app.deployment
+        return self.notes or app.deployment
 
     async def stop(self, app: AppRecord) -> None:
         self.calls.append("stop")

@@ -15,7 +15,7 @@ from appapi_host.errors import (
     RefusedError,
     StepError,
 )
-from appapi_host.events import AppOutput, ProgressChanged, StepFailed
+from appapi_host.events import AppOutput, Notice, ProgressChanged, StepFailed
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import Daemon
@@ -281,3 +281,74 @@ async def test_state_survives_the_host(tmp_path: Path) -> None:
         await host.register_daemon(Daemon("d", "D", "manual-install", "http", "localhost"))
     async with Host.open(settings) as host:
         assert [daemon.name for daemon in await host.registry.daemons()] == ["d"]
+
+
+async def test_restarted_host_finishes_what_had_begun() -> None:
+    async with stage() as s:
+        await installed(s)
+        await s.host.registry.apply("stub", lambda app: replace(app, state=State.ENABLING))
+        await s.host.resume()
+        app = await s.host.registry.wait("stub", lambda app: app.state is State.ENABLED)
+        assert app is not None
+        await s.host.registry.apply("stub", lambda app: replace(app, state=State.DISABLING))
+        await s.host.resume()
+        await s.host.registry.wait("stub", lambda app: app.state is State.DISABLED)
+        assert s.app.received == [
+            "GET /heartbeat",
+            "PUT /enabled?enabled=1",
+            "PUT /enabled?enabled=0",
+        ]
+
+
+async def test_app_started_anew_while_it_initialized_is_told_to_begin_again() -> None:
+    async with stage() as s:
+        await s.register(wait_finish=False)
+        await s.host.report_init("stub", 40)
+        s.app.received.clear()
+        s.backend.notes = {"pid": 2}
+        asked = anyio.Event()
+
+        async def init_asked() -> None:
+            asked.set()
+
+        s.app.before["/init"] = init_asked
+        await s.host.resume()
+        await asked.wait()
+        app = await s.record()
+        assert (app.state, app.status.init) == (State.INITIALIZING, 0)
+        assert app.deployment == {"pid": 2}
+        assert s.app.received == ["GET /heartbeat", "POST /init"]
+
+
+async def test_app_that_still_initializes_is_left_alone_by_a_restarted_host() -> None:
+    async with stage() as s:
+        await s.register(wait_finish=False)
+        await s.host.report_init("stub", 40)
+        s.app.received.clear()
+        await s.host.resume()
+        await s.host.report_init("stub", 100)
+        assert (await s.record()).state is State.ENABLED
+        assert s.app.received == ["GET /heartbeat", "PUT /enabled?enabled=1"]
+
+
+async def test_app_that_cannot_be_started_after_a_restart_is_marked_as_failed() -> None:
+    async with stage() as s:
+        await installed(s)
+        s.backend.start_error = "the folder is gone"
+        await s.host.resume()
+        app = await s.record()
+        assert (app.state, app.failure) == (State.FAILED, "start: the folder is gone")
+        await s.host.resume()
+        assert (await s.record()).state is State.FAILED
+
+
+async def test_app_whose_backend_is_gone_does_not_stop_a_restart() -> None:
+    async with stage() as s:
+        await installed(s)
+        await s.host.registry.add_daemon(Daemon("odd", "Odd", "gone-install", "http", "localhost"))
+        odd = await s.host.registry.daemon("odd")
+        assert odd is not None
+        app = await s.record()
+        await s.host.registry.add_app(replace(app, app_id="other", daemon=odd))
+        await s.host.resume()
+        assert any("gone-install" in notice.text for notice in s.kinds(Notice))
