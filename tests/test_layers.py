@@ -20,6 +20,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "exapp_sdk.client": WORDS,
     "exapp_sdk.auth": WORDS,
     "exapp_sdk.server": WORDS,
+    "exapp_sdk.lifespan": WORDS,
     "exapp_sdk.jobs": (*WORDS, "exapp_sdk.client"),
     "exapp_sdk.hooks": (*WORDS, "exapp_sdk.auth", "exapp_sdk.client", "exapp_sdk.jobs"),
     "exapp_sdk": ("exapp_sdk",),
@@ -27,7 +28,13 @@ OURS: dict[str, tuple[str, ...]] = {
     "appapi_host.settings": WORDS,
     "appapi_host.events": WORDS,
     "appapi_host.records": WORDS,
-    "appapi_host.info_xml": (*WORDS, "appapi_host.errors", "appapi_host.records"),
+    "appapi_host.info_rules": (*WORDS, "appapi_host.errors", "appapi_host.records"),
+    "appapi_host.info_xml": (
+        *WORDS,
+        "appapi_host.errors",
+        "appapi_host.info_rules",
+        "appapi_host.records",
+    ),
     "appapi_host.registry": (
         *WORDS,
         "appapi_host.errors",
@@ -41,12 +48,19 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.registry",
         "appapi_host.settings",
     ),
-    "appapi_host.app_client": (*WORDS, "appapi_host.errors", "appapi_host.records"),
+    "appapi_host.app_client": (
+        *WORDS,
+        "appapi_host.errors",
+        "appapi_host.events",
+        "appapi_host.records",
+        "appapi_host.settings",
+    ),
     "appapi_host.deploy": (
         *WORDS,
         "appapi_host.deploy",
         "appapi_host.errors",
         "appapi_host.events",
+        "appapi_host.info_xml",
         "appapi_host.records",
         "appapi_host.settings",
     ),
@@ -61,7 +75,9 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.settings",
     ),
     "appapi_host.cli": (*WORDS, "appapi_host"),
+    # The fixtures put a real app beside the host.
     "appapi_host.pytest_plugin": ("exapp_sdk", "appapi_host"),
+    "appapi_host.testing": ("exapp_sdk", "appapi_host"),
     "appapi_host": (*WORDS, "appapi_host"),
 }
 
@@ -84,7 +100,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "lxml": ("appapi_host.info_xml",),
     "docker": ("appapi_host.deploy.docker",),
-    "psutil": ("appapi_host.deploy",),
+    "psutil": ("appapi_host.deploy", "appapi_host.cli"),
     "click": ("appapi_host.cli",),
     "rich": ("appapi_host.cli",),
     "platformdirs": ("appapi_host.cli",),
