@@ -1,16 +1,14 @@
 """What an app says about itself: `appinfo/info.xml`, or the same as JSON.
 
-Both become one raw shape first, plain dicts and lists, whose texts know the line they came from;
-one set of rules then reads that shape. A file from the internet may be hostile: no entity, no
-document type and no network is ever looked at, and nothing here recurses with the input.
-
-Source: behaviour of AppAPI 35.0.0-dev for routes and environment variables, 32.0.0 for the rest.
+Both become one raw shape first, which `appapi_host.info_rules` then reads. A file from the internet
+may be hostile: no entity, no document type and no network is ever looked at, and nothing here
+recurses with the input.
 """
 
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,16 +17,35 @@ from typing import Any, Final, Self
 from lxml import etree
 
 from appapi_host.errors import InfoError
-from appapi_host.records import AccessLevel, Route
+from appapi_host.info_rules import (
+    MISTAKE,
+    DockerInstall,
+    EnvironmentVariable,
+    Line,
+    Mistake,
+    Report,
+    ServiceRole,
+    XMLEntry,
+    XMLText,
+    read_docker_install,
+    read_identifier,
+    read_mounts,
+    read_name,
+    read_port,
+    read_roles,
+    read_routes,
+    read_scopes,
+    read_text,
+    read_variables,
+    read_version,
+)
+from appapi_host.records import Route
 from exapp_sdk.protocol.auth import Secret
 
 __all__ = ["AppInfo", "DockerInstall", "EnvironmentVariable", "ServiceRole", "load_xml"]
 
 MAX_BYTES: Final = 1024 * 1024
 """Largest description that is read; real ones have a few KiB."""
-
-MAX_PROBLEMS: Final = 50
-"""More than that nobody reads; a hostile file could have a hundred thousand."""
 
 MAX_ENTRIES: Final = 1000
 """Most routes, variables or roles."""
@@ -46,8 +63,6 @@ _CATEGORIES: Final = frozenset(
 )
 """Source: schema of the App Store."""
 
-_SEMANTIC_VERSION: Final = re.compile(r"\d+\.\d+\.\d+(-[\w.-]+)?(\+[\w.-]+)?", re.ASCII)
-_MATCHES_ALL: Final = frozenset({".*", "^.*", ".*$", "^.*$", "^/.*", "^/.*$", "/.*"})
 _MOVED_KEYS: Final = (
     "docker-install",
     "translations_folder",
@@ -56,57 +71,6 @@ _MOVED_KEYS: Final = (
     "environment-variables",
 )
 """What JSON may say at its root instead of under `external-app`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DockerInstall:
-    """Which image to pull.
-
-    Args:
-        registry: host of the registry.
-        image: name of the image; the app id if the info does not say.
-        image_tag: usually the version.
-    """
-
-    registry: str
-    image: str
-    image_tag: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentVariable:
-    """A variable that whoever installs the app may set.
-
-    Args:
-        name: of the variable.
-        display_name: for people.
-        description: for people.
-        default: value unless somebody gives another one.
-        value: what it has now; variables with an empty value are not passed to the app.
-    """
-
-    name: str
-    display_name: str = ""
-    description: str = ""
-    default: str = ""
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRole:
-    """A part of an app that Kubernetes runs as a workload of its own; nobody else looks at it.
-
-    Args:
-        name: of the role.
-        display_name: for people.
-        env: one `NAME=VALUE`.
-        expose: whether it answers requests.
-    """
-
-    name: str
-    display_name: str
-    env: str = ""
-    expose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +124,7 @@ class AppInfo:
         Raises:
             InfoError: with all problems, each with its line.
         """
-        report = _Report(source, is_xml=True)
+        report = Report(source, is_xml=True)
         return cls._checked(_raw_from_tree(_parsed(data, source), data, report), report)
 
     @classmethod
@@ -198,34 +162,36 @@ class AppInfo:
         external = raw.get("external-app")
         external = {**external} if isinstance(external, dict) else {}
         external.update({key: raw[key] for key in _MOVED_KEYS if key in raw})
-        report = _Report(source, is_xml=False)
+        report = Report(source, is_xml=False)
         return cls._checked({"id": app_id, **raw, "external-app": external}, report)
 
     @classmethod
-    def _checked(cls, raw: dict[str, Any], report: "_Report") -> Self:
-        app_id = report.app_id = _identifier(raw.get("id"), report)
+    def _checked(cls, raw: dict[str, Any], report: Report) -> Self:
+        app_id = report.app_id = read_identifier(raw.get("id"), report)
         external = raw["external-app"]
         port = raw.get("port")
-        secret = _text(raw.get("secret"), "secret", report, is_shown=False, limit=256)
+        secret = read_text(raw.get("secret"), "secret", report, is_shown=False, limit=256)
         made = cls(
             id=app_id,
-            name=_name(raw, report),
-            version=_version(raw.get("version"), report),
-            port=None if port is None or port == "" else _port(port, report),
+            name=read_name(raw, report),
+            version=read_version(raw.get("version"), report),
+            port=None if port is None or port == "" else read_port(port, report),
             secret=Secret(secret) if secret else None,
-            daemon_config_name=_text(raw.get("daemon_config_name"), "daemon_config_name", report)
+            daemon_config_name=read_text(
+                raw.get("daemon_config_name"), "daemon_config_name", report
+            )
             or None,
-            docker_install=_docker_install(external.get("docker-install"), app_id, report),
-            environment_variables=_variables(external.get("environment-variables"), report),
-            routes=_routes(external.get("routes"), report),
-            scopes=_scopes(raw.get("scopes")),
+            docker_install=read_docker_install(external.get("docker-install"), app_id, report),
+            environment_variables=read_variables(external.get("environment-variables"), report),
+            routes=read_routes(external.get("routes"), report),
+            scopes=read_scopes(raw.get("scopes")),
             system=str(raw.get("system") or "0").lower() not in {"0", "false"},
-            translations_folder=_text(
+            translations_folder=read_text(
                 external.get("translations_folder"), "translations_folder", report
             )
             or None,
-            service_roles=_roles(external.get("k8s-service-roles"), report),
-            mounts=_mounts(external.get("mounts"), report),
+            service_roles=read_roles(external.get("k8s-service-roles"), report),
+            mounts=read_mounts(external.get("mounts"), report),
         )
         report.raise_problems()
         return replace(made, warnings=tuple(report.warnings))
@@ -253,107 +219,6 @@ def _contents(source: str) -> bytes:
             kind="read",
             headline=f"Failed to read info.xml from {source}",
         ) from error
-
-
-class _Text(str):
-    """A text of an XML file that knows its line."""
-
-    __slots__ = ("line",)
-    line: int
-
-    @classmethod
-    def at(cls, line: int, text: str) -> "_Text":
-        made = cls(text)
-        made.line = line
-        return made
-
-
-class _Line(int):
-    """A place without a value, for instance that of an empty element."""
-
-    __slots__ = ()
-
-    @property
-    def line(self) -> int:
-        return int(self)
-
-
-class _Entry(dict[str, Any]):
-    """The children of an XML element, with its line."""
-
-    __slots__ = ("line",)
-    line: int
-
-
-class _Mistake:
-    """Stands for a value that was reported already."""
-
-
-_MISTAKE: Final = _Mistake()
-
-
-class _Report:
-    """Gathers what is wrong, so that one run shows everything."""
-
-    def __init__(self, source: str, *, is_xml: bool) -> None:
-        self.source = source
-        self.is_xml = is_xml
-        self.app_id = ""
-        self.warnings: list[str] = []
-        self._problems: list[tuple[str, str]] = []
-        self._more = 0
-
-    def problem(self, at: object, text: str, *, kind: str = "content", example: str = "") -> None:
-        """Something that cannot be used.
-
-        Args:
-            at: the value; if it came from XML, it knows its line.
-            text: what is wrong.
-            kind: see `InfoError`.
-            example: what is right.
-        """
-        if len(self._problems) == MAX_PROBLEMS:
-            self._more += 1
-            return
-        hint = f"; right is for example {example}" if example else ""
-        self._problems.append((kind, f"{_place(at)}{text}{hint}"))
-
-    def warning(self, at: object, text: str) -> None:
-        """Something that is harmless here."""
-        if len(self.warnings) < MAX_PROBLEMS:
-            self.warnings.append(f"{_place(at)}{text}")
-
-    def example(self, key: str, value: str | int | list[Any]) -> str:
-        """How a value is written in this kind of source."""
-        if self.is_xml:
-            text = value if isinstance(value, str) else json.dumps(value)
-            return f"<{key}>{text}</{key}>"
-        return f"{json.dumps(key)}: {json.dumps(value)}"
-
-    def shown(self, key: str) -> str:
-        """How a key is called in this kind of source."""
-        return f"<{key}>" if self.is_xml else f'"{key}"'
-
-    def raise_problems(self) -> None:
-        """Raise them all, if there are any."""
-        if not self._problems:
-            return
-        texts = [text for _, text in self._problems]
-        if self._more:
-            texts.append(f"and {self._more} more")
-        headline, kind = "", "content"
-        for section, noun in (("routes", "route"), ("environment", "environment variable")):
-            first = next((text for of, text in self._problems if of == section), None)
-            if first:
-                kind = section
-                headline = f"ExApp '{self.app_id}' has invalid {noun} definition. {first}"
-                break
-        raise InfoError(self.source, texts, kind=kind, headline=headline)
-
-
-def _place(at: object) -> str:
-    line = getattr(at, "line", None)
-    return "" if line is None else f"line {line}: "
 
 
 # XML to the raw shape
@@ -426,7 +291,7 @@ def _line_of_doctype(data: bytes) -> int:
             return 0
 
 
-def _raw_from_tree(root: etree._Element, data: bytes, report: _Report) -> dict[str, Any]:
+def _raw_from_tree(root: etree._Element, data: bytes, report: Report) -> dict[str, Any]:
     reader = _TreeReader(report, has_cdata=b"<![CDATA[" in data)
     if _tag(root) != "info":
         report.warning(_line(root), f"the first element is <{_tag(root)}>, it should be <info>")
@@ -489,16 +354,16 @@ _KINDS: Final = {"route": "routes", "variable": "environment"}
 class _TreeReader:
     """Takes the parts that we know out of a tree."""
 
-    def __init__(self, report: _Report, *, has_cdata: bool) -> None:
+    def __init__(self, report: Report, *, has_cdata: bool) -> None:
         self._report = report
         self._has_cdata = has_cdata
 
-    def leaf(self, children: _Children, key: str) -> _Text | _Mistake | None:
+    def leaf(self, children: _Children, key: str) -> XMLText | Mistake | None:
         """The text of the only child of that name; None if there is none or it is empty."""
         element = self._only(children, key)
         return None if element is None else self.text(element)
 
-    def text(self, element: etree._Element) -> _Text | _Mistake | None:
+    def text(self, element: etree._Element) -> XMLText | Mistake | None:
         """The text of an element without the white space around it."""
         key, line = _tag(element), _line(element)
         if len(element):
@@ -509,7 +374,7 @@ class _TreeReader:
             kind = _KINDS.get(_tag(element.getparent()), "content")
             text = f"<{key}> must hold text, not elements{hint}"
             self._report.problem(line, text, kind=kind)
-            return _MISTAKE
+            return MISTAKE
         whole = element.text or ""
         text = whole.strip()
         if self._has_cdata and b"<![CDATA[" in etree.tostring(element, with_tail=False):
@@ -522,7 +387,7 @@ class _TreeReader:
             self._report.warning(
                 line, "an empty <default> becomes the text 'Array' in AppAPI up to 34; leave it out"
             )
-        return _Text.at(line, text) if text else None
+        return XMLText.at(line, text) if text else None
 
     def children(self, children: _Children, key: str) -> _Children:
         """The children of the only child of that name."""
@@ -531,10 +396,10 @@ class _TreeReader:
 
     def entries(
         self, children: _Children, path: tuple[str, str], keys: tuple[str, ...]
-    ) -> list[_Entry]:
+    ) -> list[XMLEntry]:
         """The repeated element of a section, each as a mapping of the texts it holds."""
         section, item = path
-        entries: list[_Entry] = []
+        entries: list[XMLEntry] = []
         elements = self.children(children, section).get(item, [])
         if len(elements) > MAX_ENTRIES:
             text = f"<{section}> has more than {MAX_ENTRIES} times <{item}>"
@@ -543,7 +408,7 @@ class _TreeReader:
             )
         for element in elements[:MAX_ENTRIES]:
             parts = _children(element)
-            entry = _Entry(
+            entry = XMLEntry(
                 {key: value for key in keys if (value := self.leaf(parts, key)) is not None}
             )
             entry.line = _line(element)
@@ -581,9 +446,9 @@ def _tag(element: etree._Element | None) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _line(element: etree._Element) -> "_Line":
+def _line(element: etree._Element) -> Line:
     # The stubs do not know the type of this attribute.
-    return _Line(getattr(element, "sourceline", None) or 1)
+    return Line(getattr(element, "sourceline", None) or 1)
 
 
 # JSON to the raw shape
@@ -610,361 +475,3 @@ def _decoded(text: str, source: str) -> dict[str, Any]:
         kind="json",
         headline="Invalid app info provided in JSON format",
     )
-
-
-# The raw shape to values
-
-
-def _text(
-    value: object,
-    key: str,
-    report: _Report,
-    *,
-    kind: str = "content",
-    limit: int | None = None,
-    is_shown: bool = True,
-) -> str:
-    """A text, empty if there is none. Numbers of JSON become texts."""
-    if value is None or isinstance(value, _Mistake):
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        report.problem(value, f"{report.shown(key)} must be a text", kind=kind)
-        return ""
-    text = str(value)
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        given = f" ({text!r})" if is_shown else ""
-        report.problem(value, f"{report.shown(key)} holds a control character{given}", kind=kind)
-    elif limit is not None and len(text) > limit:
-        report.warning(
-            value, f"{report.shown(key)} has more than {limit} characters; most databases refuse it"
-        )
-    return text
-
-
-def _identifier(value: object, report: _Report) -> str:
-    if value is None:
-        report.problem(
-            None, f"{report.shown('id')} is missing", example=report.example("id", "my_app")
-        )
-        return ""
-    if isinstance(value, _Mistake):
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value)
-    # Two dots would be the folder above; the id names one.
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", text) or text in {".", ".."}:
-        report.problem(
-            value,
-            f"{report.shown('id')} is {text[:64]!r}: it must be 1 to 32 letters, digits, '_', '-'"
-            " or '.'",
-            example=report.example("id", "my_app"),
-        )
-    return str(text)
-
-
-def _name(raw: Mapping[str, Any], report: _Report) -> str:
-    value = raw.get("name")
-    if "names" in raw:
-        names: list[tuple[str, Any]] = raw["names"]
-        ranked = sorted(names, key=lambda name: {"": 0, "en": 1}.get(name[0], 2))
-        value = ranked[0][1] if ranked else None
-        if len(names) > 1:
-            report.warning(
-                names[1][1],
-                "several <name> become 'Array' in AppAPI; here the one without lang counts",
-            )
-    if value is None:
-        report.problem(
-            None, f"{report.shown('name')} is missing", example=report.example("name", "My app")
-        )
-    return _text(value, "name", report, limit=64)
-
-
-def _version(value: object, report: _Report) -> str:
-    example = report.example("version", "1.0.0")
-    if value is None or value == "":
-        report.problem(None, f"{report.shown('version')} is missing", example=example)
-        return ""
-    text = _text(value, "version", report, limit=32)
-    if not text.isascii():
-        # It travels in a header with every request.
-        report.problem(value, f"{report.shown('version')} is {text!r}: only ASCII", example=example)
-    elif text and not _SEMANTIC_VERSION.fullmatch(text):
-        report.warning(value, f"the version {text!r} is not semantic, as 1.0.0 is")
-    return text
-
-
-def _port(value: object, report: _Report) -> int | None:
-    if isinstance(value, _Mistake):
-        return None
-    is_number = isinstance(value, str | int) and not isinstance(value, bool)
-    if is_number and re.fullmatch(r"[0-9]{1,5}", str(value)) and 0 < int(str(value)) < 65536:
-        return int(str(value))
-    report.problem(
-        value,
-        f"{report.shown('port')} is {str(value)[:64]!r}: it must be a whole number, 1 to 65535",
-        example=report.example("port", 9031),
-    )
-    return None
-
-
-def _docker_install(value: object, app_id: str, report: _Report) -> DockerInstall:
-    parts = value if isinstance(value, dict) else {}
-    if value is not None and not isinstance(value, dict):
-        report.problem(
-            value,
-            f"{report.shown('docker-install')} must be an object",
-            example='{"registry": "ghcr.io", "image": "acme/my_app", "image-tag": "1.0.0"}',
-        )
-
-    def part(key: str, default: str) -> str:
-        return _text(parts.get(key), key, report) or default
-
-    return DockerInstall(
-        part("registry", "docker.io"), part("image", app_id), part("image-tag", "latest")
-    )
-
-
-def _scopes(value: object) -> tuple[str, ...]:
-    return tuple(str(scope) for scope in value) if isinstance(value, list) else ()
-
-
-def _variables(value: object, report: _Report) -> Mapping[str, EnvironmentVariable]:
-    found: dict[str, EnvironmentVariable] = {}
-    for index, entry in enumerate(_variable_entries(value, report)):
-        if not isinstance(entry, dict):
-            report.problem(
-                entry,
-                f"environment variable {index} must be an object",
-                kind="environment",
-                example='{"name": "MODEL", "default": "small"}',
-            )
-        elif variable := _variable(entry, index, report):
-            found[variable.name] = variable
-    return MappingProxyType(found)
-
-
-def _variable_entries(value: object, report: _Report) -> list[Any]:
-    """The entries of any of the forms: a list, one or many under `variable`, or a map by name."""
-    if isinstance(value, dict) and "variable" in value:
-        inner = value["variable"]
-        value = [inner] if isinstance(inner, dict) else inner
-    elif isinstance(value, dict):
-        # The form in which AppAPI stores them; their value is given, not their default.
-        value = [
-            {"name": name, **entry} if isinstance(entry, dict) else entry
-            for name, entry in value.items()
-        ]
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return value
-    report.problem(
-        value,
-        f"{report.shown('environment-variables')} must be an object or a list",
-        kind="environment",
-        example='{"variable": [{"name": "MODEL", "default": "small"}]}',
-    )
-    return []
-
-
-def _variable(entry: dict[str, Any], index: int, report: _Report) -> EnvironmentVariable | None:
-    name = entry.get("name")
-    if isinstance(name, _Mistake):
-        return None
-    if not isinstance(name, str) or not name.strip() or "=" in name:
-        report.problem(
-            name if isinstance(name, _Text) else entry,
-            f"environment variable {index}: {report.shown('name')} must be a text that is not"
-            " blank, without '='",
-            kind="environment",
-            example=report.example("name", "MODEL"),
-        )
-        return None
-
-    def part(*keys: str) -> str:
-        # Line breaks are fine in texts for people and in values, a zero byte is fine nowhere.
-        value = next((entry[key] for key in keys if entry.get(key) is not None), None)
-        if isinstance(value, str) and "\0" not in value:
-            return str(value)
-        if value == [] and not report.is_xml:
-            return ""  # what AppAPI's own reading of an empty XML element looks like
-        return _text(value, keys[0], report, kind="environment")
-
-    default = part("default")
-    return EnvironmentVariable(
-        name=_text(name.strip(), "name", report, kind="environment"),
-        display_name=part("display-name", "displayName"),
-        description=part("description"),
-        default=default,
-        value=part("value") if "value" in entry else default,
-    )
-
-
-def _routes(value: object, report: _Report) -> tuple[Route, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        report.problem(
-            value,
-            f"{report.shown('routes')} must be a list",
-            kind="routes",
-            example='[{"url": "^/api/.*", "verb": "GET", "access_level": "USER"}]',
-        )
-        return ()
-    found = (_route(entry, index, report) for index, entry in enumerate(value))
-    return tuple(route for route in found if route)
-
-
-def _route(entry: object, index: int, report: _Report) -> Route | None:
-    if not isinstance(entry, dict):
-        report.problem(
-            entry,
-            f"route {index} must be an object",
-            kind="routes",
-            example='{"url": "^/api/.*", "verb": "GET", "access_level": "USER"}',
-        )
-        return None
-    given = entry.get("url")
-    label = (
-        f"route {given[:64]!r}" if isinstance(given, str) and given.strip() else f"route {index}"
-    )
-
-    def text(key: str, example: str, limit: int) -> str:
-        value = entry.get(key)
-        if isinstance(value, _Mistake):
-            return ""
-        if not isinstance(value, str) or not value.strip():
-            report.problem(
-                value if isinstance(value, _Text) else entry,
-                f"{label}: {report.shown(key)} must be a text that is not blank",
-                kind="routes",
-                example=report.example(key, example),
-            )
-            return ""
-        return _text(value, key, report, kind="routes", limit=limit)
-
-    url = text("url", "^/api/.*", 512)
-    verb = text("verb", "GET,POST", 64)
-    level = _access_level(entry, label, report)
-    route = Route(
-        url=url,
-        verb=verb,
-        access_level=AccessLevel.ADMIN if level is None else level,
-        headers_to_exclude=tuple(
-            _json_list(entry, "headers_to_exclude", _is_text, ["X-Internal"], label, report)
-        ),
-        bruteforce_protection=tuple(
-            _json_list(entry, "bruteforce_protection", _is_integer, [401, 429], label, report)
-        ),
-    )
-    _warn_about_pattern(route, given, report)
-    return route
-
-
-def _access_level(entry: dict[str, Any], label: str, report: _Report) -> AccessLevel | None:
-    value = entry.get("access_level")
-    if isinstance(value, _Mistake):
-        return None
-    if isinstance(value, str) and value in AccessLevel.__members__:
-        return AccessLevel[value]
-    if _is_integer(value) and value in set(AccessLevel):
-        return AccessLevel(int(str(value)))
-    names = ", ".join(AccessLevel.__members__)
-    what = "is missing" if value is None else f"is {str(value)[:64]!r}"
-    report.problem(
-        entry if value is None else value,
-        f"{label}: {report.shown('access_level')} {what}: it must be one of {names}",
-        kind="routes",
-        example=report.example("access_level", "USER"),
-    )
-    return None
-
-
-def _json_list(
-    entry: dict[str, Any],
-    key: str,
-    fits: Callable[[object], bool],
-    example: list[Any],
-    label: str,
-    report: _Report,
-) -> list[Any]:
-    """A list, as it is in JSON and as JSON text in XML."""
-    given = value = entry.get(key)
-    if value is None or isinstance(value, _Mistake):
-        return []
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = None
-    if isinstance(value, list) and all(fits(item) for item in value):
-        return value
-    items = "texts" if fits is _is_text else "whole numbers"
-    report.problem(
-        given,
-        f"{label}: {report.shown(key)} must be a JSON list of {items}",
-        kind="routes",
-        example=report.example(key, example),
-    )
-    return []
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _warn_about_pattern(route: Route, given: object, report: _Report) -> None:
-    try:
-        re.compile(route.url)
-    except (re.error, RecursionError, OverflowError):
-        report.warning(given, f"route {route.url[:64]!r} is no regular expression, nothing matches")
-        return
-    if route.url in _MATCHES_ALL and route.access_level is not AccessLevel.ADMIN:
-        report.warning(
-            given,
-            f"route {route.url!r} opens everything to {route.access_level.name}, also"
-            " /init, /enabled and pages for administrators",
-        )
-
-
-def _roles(value: object, report: _Report) -> tuple[ServiceRole, ...]:
-    found: list[ServiceRole] = []
-    for entry in value if isinstance(value, list) else ():
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not name.strip():
-            report.problem(
-                entry,
-                f"a role of {report.shown('k8s-service-roles')} has no name",
-                example=report.example("name", "web"),
-            )
-            continue
-        expose = str(entry.get("expose", "")).strip().lower()
-        found.append(
-            ServiceRole(
-                name=str(name),
-                display_name=_text(entry.get("display-name"), "display-name", report) or str(name),
-                env=_text(entry.get("env"), "env", report),
-                expose=expose in {"true", "1", "yes", "on"},
-            )
-        )
-    return tuple(found)
-
-
-def _mounts(value: object, report: _Report) -> tuple[tuple[str, str, str], ...]:
-    found: list[tuple[str, str, str]] = []
-    for entry in value if isinstance(value, list) else ():
-        parts = entry if isinstance(entry, dict) else {}
-        source, target = parts.get("source"), parts.get("target")
-        if isinstance(source, str) and source and isinstance(target, str) and target:
-            found.append((source, target, "ro" if parts.get("mode") == "ro" else "rw"))
-        else:
-            report.problem(
-                entry,
-                "a mount needs source and target",
-                example='{"source": "/srv/models", "target": "/models", "mode": "ro"}',
-            )
-    return tuple(found)

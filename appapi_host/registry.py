@@ -600,7 +600,7 @@ def _port_conflict(app: AppRecord) -> Iterator[None]:
 
 def _dumps(value: object) -> str:
     # The mappings of records may be read-only views, which json does not know.
-    return json.dumps(value, default=dict, ensure_ascii=False)
+    return json.dumps(value, default=dict)
 
 
 def _mapping(text: str) -> Mapping[str, Any]:
