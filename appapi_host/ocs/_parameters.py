@@ -21,6 +21,10 @@ MAX_FIELDS: Final = 1000
 MAX_NESTING: Final = 64
 """Depth of `name[a][b]...` that is read; PHP's `max_input_nesting_level`."""
 
+MAX_DEPTH: Final = 200
+"""Nesting of JSON that is read. PHP reads 512; what is read must also be written again, and that is
+where Python's own limit for recursion would end a request."""
+
 _INT_MAX: Final = 2**63 - 1
 _INT_MIN: Final = -(2**63)
 _NUMBER: Final = re.compile(
@@ -139,7 +143,23 @@ def _json_object(body: bytes) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict) or _is_too_deep(text, value):
+        return {}
+    return value
+
+
+def _is_too_deep(text: str, value: Any) -> bool:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False  # without a second look at each member of the usual small body
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            member
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -172,9 +192,7 @@ def _store(array: dict[str, Any], keys: list[str], value: str) -> None:
 
 
 def _next_index(array: Mapping[str, Any]) -> str:
-    if str(len(array)) not in array:
-        return str(len(array))
-    return str(max(int(key) for key in array if key.isdecimal()) + 1)
+    return str(max((int(key) for key in array if key.isdecimal()), default=-1) + 1)
 
 
 def _as_list(value: Any) -> Any:

@@ -4,6 +4,7 @@ Source: Open Collaboration Services; answers recorded from Nextcloud 32.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,8 +122,10 @@ def _as_php(value: Any) -> Any:
         return {str(key): _as_php(member) for key, member in value.items()} or []
     if isinstance(value, (list, tuple)):
         return [_as_php(member) for member in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None  # JSON has no word for it
+        return int(value) if value.is_integer() else value
     return value
 
 

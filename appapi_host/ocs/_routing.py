@@ -275,13 +275,15 @@ class OCSApplication:
             message = answer.message
             reply.note = answer.note
         reply.headers[1:1] = answer.headers  # in front of X-User-Id, as recorded
+        format_name = reply.format if reply.format in FORMATS else "xml"
+        is_early = answer.statuscode in (SERVER_ERROR, UNKNOWN_ROUTE)
         return render(
             reply.version,
             answer.statuscode,
             message,
             answer.data,
-            format_name=reply.format if reply.format in FORMATS else "xml",
-            is_early=answer.statuscode in (SERVER_ERROR, UNKNOWN_ROUTE),
+            format_name=format_name,
+            is_early=is_early,
         )
 
     async def _answer(
@@ -378,8 +380,13 @@ class OCSApplication:
 
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
             raise OCSRefusal(
                 413,
