@@ -3,6 +3,8 @@
 ```
 ExAppError                      catch this to catch all of ours
 ├── ConfigError                 variables, files or arguments missing or malformed; names each
+├── HandlerError                a decorator was used wrongly; says what to write instead
+├── InitInterruptedError        the app stops while its init handler runs in a thread
 ├── AuthError                   AppAPI headers absent or wrong; never says which half
 ├── TransportError              the peer could not be reached
 ├── ProtocolError
@@ -21,6 +23,8 @@ __all__ = [
     "AuthError",
     "ConfigError",
     "ExAppError",
+    "HandlerError",
+    "InitInterruptedError",
     "LocalProtocolError",
     "OCSError",
     "ProtocolError",
@@ -46,6 +50,32 @@ class ConfigError(ExAppError):
         self.example = example
         text = "; ".join(self.problems)
         super().__init__(f"{text}\nFor example:\n{example}" if example else text)
+
+
+class HandlerError(ExAppError, TypeError):
+    """A decorator was used wrongly, or on a function of the wrong shape.
+
+    Raised in the line of the decorator, when the module is imported.
+
+    Args:
+        problem: what is wrong, naming the function.
+        remedy: what to write instead.
+    """
+
+    def __init__(self, problem: str, *, remedy: str) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}; write {remedy}")
+
+
+class InitInterruptedError(ExAppError):
+    """The app stops while its init handler still runs in a worker thread.
+
+    `progress.set()` raises it there, because nothing else can end a thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Initialization was interrupted because the app was stopped.")
 
 
 class AuthError(ExAppError):

@@ -52,6 +52,10 @@ class Secret:
         """The text itself, for the wire and nothing else."""
         return self._value
 
+    def mask(self, text: str) -> str:
+        """The text with every occurrence of this one replaced by `***`."""
+        return text.replace(self._value, "***") if self._value else text
+
     def __repr__(self) -> str:
         return "Secret('***')"
 
