@@ -28,7 +28,7 @@ def query(sql: str, *values: object) -> list[tuple[str, ...]]:
 
 def search(words: str) -> dict[str, object]:
     """Find the fables in which every word begins a word of the text."""
-    terms = " ".join(f'"{word}"*' for word in re.findall(r"\w+", words))
+    terms = " ".join(f'"{word}"*' for word in re.findall(r"\w+", words)) or '""'
     found = query("SELECT title, text FROM fable WHERE fable MATCH ? ORDER BY rank", terms)
     return {"words": words, "found": [{"title": title, "text": text} for title, text in found]}
 
