@@ -108,18 +108,19 @@ class Registry:
         self._changed = anyio.Event()
 
     @classmethod
-    async def open(cls, path: Path | None) -> Self:
+    async def open(cls, path: Path | None, *, lock_timeout: float = LOCK_TIMEOUT) -> Self:
         """Open the registry, create it or bring it to the present schema.
 
         Args:
             path: the database file, created with its folder so that only the present user can read
                 them; None keeps everything in memory.
+            lock_timeout: seconds to wait for other processes, here and in every transaction.
 
         Raises:
             HostError: it cannot be created, is no database of ours, is damaged, or was written by a
                 newer version.
         """
-        connection = await anyio.to_thread.run_sync(_connect, path)
+        connection = await anyio.to_thread.run_sync(_connect, path, lock_timeout)
         return cls(connection, path)
 
     async def close(self) -> None:
@@ -420,9 +421,9 @@ class Registry:
             self._connection = None
 
 
-def _connect(path: Path | None) -> sqlite3.Connection:
+def _connect(path: Path | None, lock_timeout: float) -> sqlite3.Connection:
     if path is None:
-        connection = _connected(":memory:")
+        connection = _connected(":memory:", lock_timeout)
         _migrate(connection, path)
         return connection
     try:
@@ -432,9 +433,9 @@ def _connect(path: Path | None) -> sqlite3.Connection:
             f"the registry {path} cannot be used: {error.strerror or error}",
             remedy="choose another data directory, or make this one yours",
         ) from error
-    deadline = time.monotonic() + LOCK_TIMEOUT
+    deadline = time.monotonic() + lock_timeout
     while True:
-        connection = _connected(str(path))
+        connection = _connected(str(path), lock_timeout)
         try:
             with _translated(path):
                 # Checked before anything is written: it might be somebody else's database.
@@ -453,10 +454,10 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         return connection
 
 
-def _connected(target: str) -> sqlite3.Connection:
+def _connected(target: str, lock_timeout: float) -> sqlite3.Connection:
     # One connection moves between worker threads; `_one_at_a_time` keeps them apart.
     connection = sqlite3.connect(
-        target, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+        target, timeout=lock_timeout, isolation_level=None, check_same_thread=False
     )
     connection.row_factory = sqlite3.Row
     return connection
