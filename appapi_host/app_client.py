@@ -6,7 +6,7 @@ between users, no header is added behind our back, and a proxied request costs n
 
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,9 +26,15 @@ __all__ = [
     "AppClient",
     "StreamedAnswer",
     "TransportFactory",
+    "UserAnswer",
+    "UserClient",
     "memory_transport",
     "user_client",
 ]
+
+UserClient = httpx.AsyncClient
+UserAnswer = httpx.Response
+"""What `user_client()` makes and what it answers with: others say it without naming the library."""
 
 USER_AGENT: Final = "Nextcloud Server Crawler"
 """What Nextcloud's HTTP client calls itself; apps may log it."""
@@ -80,7 +86,7 @@ class StreamedAnswer:
 
     status: int
     headers: list[tuple[str, str]]
-    body: AsyncIterator[bytes]
+    body: AsyncGenerator[bytes, None]
 
 
 class AppClient:
@@ -298,7 +304,7 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(body[:MAX_ANSWER_BYTES])
 
 
-async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncGenerator[bytes, None]:
     with _translated(method, url):
         async for piece in response.stream:  # type: ignore[union-attr]  # async transport: async stream
             yield piece
