@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from appapi_host.cli.console import Address
 from appapi_host.records import AccessLevel, Route
 
-__all__ = ["addresses", "proxy_base", "sign_in"]
+if TYPE_CHECKING:
+    from appapi_host.host import Host
+
+__all__ = ["addresses", "known_passwords", "proxy_base", "sign_in"]
 
 _WHO: Final = {
     AccessLevel.PUBLIC: "anyone",
@@ -42,6 +45,18 @@ def addresses(base_url: str, app_id: str, routes: Iterable[Route]) -> list[Addre
         # The first route that fits decides, so a later one of the same address says nothing new.
         found.setdefault(url + pattern, Address(url, _WHO[route.access_level], pattern))
     return list(found.values())
+
+
+async def known_passwords(host: "Host") -> dict[str, str]:
+    """Make sure that the default users exist; user id → password of those that can be told."""
+    from appapi_host.users import DEFAULT_USERS
+
+    passwords = await host.users.create_defaults(loopback=host.settings.is_loopback_only)
+    for user in DEFAULT_USERS:
+        # True for those that nobody has given another password.
+        if await host.users.authenticate(user.user_id, user.user_id):
+            passwords[user.user_id] = user.user_id
+    return passwords
 
 
 def sign_in(base_url: str, passwords: Mapping[str, str]) -> list[str]:

@@ -189,7 +189,7 @@ class _Registration:
                 f"Daemon config {name} actions for {daemon.accepts_deploy_id} not found.",
                 2,
                 f"This version deploys with {_known_backends()}; "
-                f"{daemon.accepts_deploy_id} is not available.",
+                f"{daemon.accepts_deploy_id} is not available yet.",
             ) from error
         return daemon
 

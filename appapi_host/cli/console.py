@@ -4,6 +4,7 @@ A `Console` is a subscriber of the host's `EventBus`. The plain form is stable, 
 it: a label, two spaces, the rest. rich is imported at a terminal only.
 """
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ __all__ = ["Address", "Console", "Failure", "ProgressOnly", "TerminalConsole", "
 
 _LABEL_WIDTH: Final = len(Direction.HOST_TO_APP)
 _AT_ONCE: Final = 1.0
-"""Seconds below which a repeated heartbeat is not worth a line."""
+"""Seconds below which a repeated heartbeat or the progress of a deployment is not worth a line."""
 
 _STATUS_REPORTS: Final = ("/ex-app/status", "/apps/status/")
 _ESCAPES: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)?")
@@ -107,6 +108,7 @@ class Console:
         self._several = several
         self._secrets: set[str] = set()
         self._shown: dict[tuple[str, str], int] = {}
+        self._began: dict[tuple[str, str], float] = {}
         self._seen_alive: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -117,6 +119,7 @@ class Console:
                     self._exchange(event)
             case StepStarted(app_id, step, detail):
                 self._shown.pop((app_id, step), None)
+                self._began[app_id, step] = time.monotonic()
                 self._step_started(app_id, step, detail)
             case StepFinished(app_id, "heartbeat", seconds, _) if (
                 app_id in self._seen_alive and seconds < _AT_ONCE
@@ -193,6 +196,9 @@ class Console:
         last = self._shown.get((app_id, step), 0)
         if percent // 10 == last // 10 or (percent == 100 and not last):
             return
+        began = self._began.get((app_id, step), 0.0)
+        if step == "deploy" and time.monotonic() - began < _AT_ONCE:
+            return  # starting a process has percentages too, but nobody can follow them
         self._shown[app_id, step] = percent
         if percent:
             self.labelled(step, f"{percent} %", app_id)
@@ -292,10 +298,10 @@ class TerminalConsole(Console):
             self._tasks.clear()
 
     def _step_started(self, app_id: str, step: str, detail: str) -> None:
+        self._end(app_id, step)
         if self._bars is None:
             self._bars = _bars(self._rich)
             self._bars.start()
-        self._end(app_id, step)
         # No total makes the bar pulse, until a first report says how far it is.
         self._tasks[app_id, step] = self._bars.add_task(step, total=None, note=detail)
 
@@ -353,7 +359,8 @@ class ProgressOnly(TerminalConsole):
 
 def open_console(out: TextIO, err: TextIO, *, several: bool = False) -> Console:
     """The console that fits where `out` leads to."""
-    kind = TerminalConsole if out.isatty() else Console
+    is_terminal = out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    kind = TerminalConsole if is_terminal else Console
     return kind(out, err, several=several)
 
 

@@ -1,6 +1,7 @@
 """`run PATH`: one app, installed from its folder, shown at work, gone afterwards."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ import anyio
 import anyio.abc
 
 from appapi_host.asgi import create_app, serve
-from appapi_host.cli.addresses import addresses, sign_in
+from appapi_host.cli.addresses import addresses, known_passwords, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.deploy import load
@@ -31,6 +32,8 @@ __all__ = ["RunOptions", "run"]
 
 DAEMON: Final = "local_process"
 LAST_LINES: Final = 20
+
+_SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASS|KEY|CREDENTIAL", re.IGNORECASE)
 
 _A_LOOK_SECONDS: Final = 0.1
 """Long enough to see whether a process has ended already."""
@@ -74,8 +77,10 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
         0 when a person ended it, or with `once` when the app was enabled; else 1.
     """
     console = open_console(out, err)
-    for value in options.environment.values():
-        console.hide(value)
+    for name, value in options.environment.items():
+        # Not every value: an ordinary word like `debug` would garble the app's own output.
+        if _SECRET_NAME.search(name):
+            console.hide(value)
     try:
         info = _info(options)
         directory = options.data_dir / "run" / info.id
@@ -213,7 +218,7 @@ class _Run:
     async def _with_host(self) -> int:
         code = 1
         async with Host.open(self.settings) as host:
-            passwords = await host.users.create_defaults(loopback=self.settings.is_loopback_only)
+            passwords = await known_passwords(host)
             async with anyio.create_task_group() as services:
                 await services.start(partial(serve, create_app(host), sockets=[self.listener]))
                 try:

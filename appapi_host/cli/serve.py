@@ -14,7 +14,7 @@ import anyio.abc
 
 from appapi_host.asgi import create_app
 from appapi_host.asgi import serve as serve_http
-from appapi_host.cli.addresses import sign_in
+from appapi_host.cli.addresses import known_passwords, sign_in
 from appapi_host.cli.common import SERVE_LOCK, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.errors import HostError
@@ -85,7 +85,7 @@ class _Serve:
     async def main(self) -> None:
         """Start what ran before, serve, and stop it again."""
         async with Host.open(self.settings) as host:
-            passwords = await host.users.create_defaults(loopback=self.settings.is_loopback_only)
+            passwords = await known_passwords(host)
             with host.bus.subscribed(self.console):
                 async with anyio.create_task_group() as group:
                     with anyio.CancelScope() as work:

@@ -187,7 +187,7 @@ def find(commands: Mapping[str, Command], name: str) -> Command:
         raise UsageError(f'Command "{name}" is ambiguous.\nDid you mean one of these?\n{names}')
     import difflib
 
-    near = difflib.get_close_matches(name, commands, n=3)
+    near = difflib.get_close_matches(name, commands, n=3, cutoff=0.7)
     hint = "\nDid you mean one of these?\n" + "\n".join(f"    {other}" for other in near)
     raise UsageError(f'Command "{name}" is not defined.' + (hint if near else ""))
 

@@ -1,0 +1,109 @@
+"""An ExApp in plain Python, nothing of ours in it; `MODE` in its environment says how it behaves.
+
+Modes: `init` (reports progress), `die` (on `GET /die`), `children` (one in its session, one outside
+of it, their ids printed), `leak` (prints its secret), `html`, `exit`, `deaf` (never listens),
+`refuse` (to be enabled), `fail` (its init), `stubborn` (ignores SIGTERM, `/enabled` and its init).
+"""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODE = os.environ.get("MODE", "")
+ID, SECRET, VERSION = os.environ["APP_ID"], os.environ["APP_SECRET"], os.environ["APP_VERSION"]
+AUTHORIZATION = base64.b64encode(f":{SECRET}".encode()).decode()
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def report(body: dict[str, object]) -> None:
+    request = urllib.request.Request(
+        os.environ["NEXTCLOUD_URL"] + "/ocs/v1.php/apps/app_api/ex-app/status",
+        json.dumps(body).encode(),
+        {
+            "Content-Type": "application/json",
+            "OCS-APIRequest": "true",
+            "EX-APP-ID": ID,
+            "EX-APP-VERSION": VERSION,
+            "AUTHORIZATION-APP-API": AUTHORIZATION,
+        },
+        method="PUT",
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        answer.read()
+
+
+def prepare() -> None:
+    if MODE == "fail":
+        report({"progress": 67, "error": "no space left"})
+        return
+    for percent in (5, 20, 24, 60, 100):
+        report({"progress": percent})
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status: int, text: str, kind: str = "application/json") -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if self.path == "/heartbeat":
+            if MODE == "html":
+                self.answer(200, "<html>It works!</html>", "text/html")
+            else:
+                self.answer(200, '{"status": "ok"}')
+        elif self.path == "/die" and MODE == "die":
+            say("dying now")
+            os._exit(7)
+        else:
+            self.answer(200, json.dumps({"path": self.path, "mode": MODE}))
+
+    def do_POST(self) -> None:
+        if MODE not in ("init", "fail", "stubborn"):
+            self.answer(404, "{}")
+            return
+        self.answer(200, "{}")
+        if MODE != "stubborn":
+            threading.Thread(target=prepare, daemon=True).start()
+
+    def do_PUT(self) -> None:
+        if MODE == "stubborn":
+            threading.Event().wait()
+        refuses = MODE == "refuse" and self.path.endswith("=1")
+        say(f"switched {self.path}")
+        self.answer(200, json.dumps({"error": "not today" if refuses else ""}))
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+if MODE == "exit":
+    sys.stderr.write("cannot find my model\n")
+    sys.exit(3)
+if MODE == "deaf":
+    say("deaf")
+    threading.Event().wait()
+if MODE == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if MODE == "leak":
+    say(f"my secret is {SECRET}")
+if MODE in ("children", "stubborn"):
+    sleep = [sys.executable, "-c", "import signal; signal.sigwait([signal.SIGUSR1])"]
+    children = [subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)]
+    say("children", *(child.pid for child in children))
+ThreadingHTTPServer((os.environ["APP_HOST"], int(os.environ["APP_PORT"])), Handler).serve_forever()
