@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -16,10 +16,12 @@ from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.environ import Settings
 
 HERE = Path(__file__).resolve().parent
-SUBJECTS = {
+COMPARED = ("ours", "bare", "nc_py_api")
+SCRIPTS = {
     "ours": HERE / "subjects" / "ours.py",
     "bare": HERE / "subjects" / "bare.py",
     "nc_py_api": HERE / "subjects" / "nextcloud_py_api.py",
+    "prepared": HERE / "subjects" / "prepared.py",
 }
 HEARTBEAT = b"GET /heartbeat HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 NO_HOST = "http://127.0.0.1:9"
@@ -88,7 +90,7 @@ def started(subject: str, *, nextcloud_url: str = NO_HOST) -> Iterator[Running]:
     port = free_port()
     environment = {**os.environ, **settings(port, nextcloud_url).to_environ()}
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, str(SUBJECTS[subject])], env=environment)
+    process = subprocess.Popen([sys.executable, str(SCRIPTS[subject])], env=environment)
     try:
         while not heartbeat_answered(port):
             if process.poll() is not None or time.perf_counter() - began > START_LIMIT:
@@ -106,7 +108,7 @@ def answers_per_second(running: Running, *, connections: int = 16, seconds: floa
     if server_core >= 0:
         for thread in psutil.Process(running.pid).threads():
             os.sched_setaffinity(thread.id, {server_core})
-    credentials = settings(running.port).credentials
+    credentials = replace(settings(running.port).credentials, user_id="user")
     lines = [
         "GET /hello HTTP/1.1",
         f"Host: 127.0.0.1:{running.port}",

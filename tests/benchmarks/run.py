@@ -57,11 +57,11 @@ def servers(rounds: int, report: Callable[[str], None]) -> list[Row]:
     start: Samples = defaultdict(list)
     memory: Samples = defaultdict(list)
     answers: Samples = defaultdict(list)
-    for subject in measure.SUBJECTS:  # the first start compiles bytecode and fills caches
+    for subject in measure.COMPARED:  # the first start compiles bytecode and fills caches
         with measure.started(subject):
             report(f"{subject} starts")
     for number in range(1, rounds + 1):
-        for subject in measure.SUBJECTS:
+        for subject in measure.COMPARED:
             report(f"round {number} of {rounds}: {subject}")
             with measure.started(subject) as running:
                 start[subject].append(running.seconds_to_heartbeat)
