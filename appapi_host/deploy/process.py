@@ -53,6 +53,9 @@ _CLOCK_TOLERANCE: Final = 1.0
 """Seconds by which the creation time of the same process may seem to differ after the clock was
 set; a process id is not used again that soon."""
 
+_KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""On Windows, SIGTERM does not ask but kill."""
+
 _CHUNK: Final = 64 * 1024
 
 
@@ -228,12 +231,10 @@ class ProcessBackend:
                     f"processes of {app_id} do not end, though killed: {pids}",
                     remedy="see what holds them, and whether they run as another user",
                 )
-            for process in known if late >= 0 else known - asked:
-                with suppress(psutil.Error):
-                    if late >= 0:
-                        process.kill()
-                    else:
-                        process.terminate()
+            if late >= 0:
+                await anyio.to_thread.run_sync(_send, _KILL, known)
+            else:
+                await anyio.to_thread.run_sync(_send, signal.SIGTERM, known - asked)
             asked |= known
             await anyio.sleep(_STOP_POLL)
 
@@ -373,7 +374,7 @@ to this process once, whichever backend object asks, so they share what was hear
 
 def _start(folder: Path, plan: _Plan, storage: Path | None) -> _Plan:
     """Start a process as planned; with `storage`, that is a new deployment with an empty log."""
-    source = Path(plan.source)
+    source, before = Path(plan.source), plan
     try:
         for private in (folder.parent.parent, folder.parent, folder, storage):
             if private is not None:
@@ -400,6 +401,9 @@ def _start(folder: Path, plan: _Plan, storage: Path | None) -> _Plan:
             start_new_session=True,
         )
     except OSError as error:
+        with suppress(OSError):
+            # Nothing runs: a plan without a process id would say that something might.
+            before.write(folder) if storage is None else (folder / _Plan.FILE).unlink()
         raise _not_started(plan.command, error) from error
     finally:
         os.close(log)
@@ -542,6 +546,12 @@ def _members(app_id: str, identity: _Identity, known: set[psutil.Process]) -> se
     return {process for process in found if _is_alive(process)}
 
 
+def _send(number: int, processes: set[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):  # it may have ended meanwhile, psutil looks
+            process.send_signal(number)
+
+
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -556,7 +566,8 @@ def _unrecorded(plan: _Plan) -> _Identity | None:
         with suppress(psutil.Error, OSError):
             environment = process.environ()
             leads = not hasattr(os, "getsid") or os.getsid(process.pid) == process.pid
-            if leads and all(environment.get(name) == value for name, value in ours.items()):
+            is_ours = all(environment.get(name) == value for name, value in ours.items())
+            if leads and is_ours and process.cwd() == os.path.realpath(plan.source):
                 return _Identity(process.pid, process.create_time())
     return None
 
