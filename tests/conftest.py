@@ -1,0 +1,27 @@
+"""What all tests share: both event loops, and an alarm for calls that would freeze one."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Raise where our code blocks the event loop; the detector knows asyncio only."""
+    if (
+        "anyio_backend" not in request.fixturenames
+        or request.getfixturevalue("anyio_backend") != "asyncio"
+    ):
+        yield
+        return
+    with blockbuster_ctx(scanned_modules=["exapp_sdk", "appapi_host"]) as detector:
+        for name in ("os.stat", "os.listdir"):
+            # Finding the siblings of a package is an import, done once when a host is put together.
+            detector.functions[name].can_block_in("pkgutil.py", {"_iter_file_finder_modules"})
+        yield
