@@ -238,11 +238,14 @@ def _parsed(data: bytes, source: str) -> etree._Element:
         raise refused(f"it is larger than {MAX_BYTES} bytes", remedy="is it an info.xml at all?")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
-            data = data.decode("utf-16").partition("?>")[2].encode()
+            data = re.sub(r"\A<\?xml[^>]*\?>", "", data.decode("utf-16")).encode()
         except UnicodeDecodeError:
             raise refused("it is no valid UTF-16", remedy="save it as UTF-8") from None
     if b"\0" in data:
         raise refused("it holds zero bytes", remedy="save it as UTF-8")
+    if not data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        # Also what the parser would take for an encoding in which we cannot look for DOCTYPE.
+        raise refused("it does not begin with '<'" if data.strip() else "it is empty")
     declared = re.match(rb"(?:\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)", data)
     if declared and declared[1].lower() not in _ENCODINGS:
         encoding = declared[1].decode("ascii", "replace")
