@@ -59,12 +59,12 @@ async def known_passwords(host: "Host") -> dict[str, str]:
     return passwords
 
 
-def sign_in(base_url: str, passwords: Mapping[str, str]) -> list[str]:
-    """One line per user with a known password; a browser asks for it at one address only."""
-    return [
-        f"{user_id}, password {password}  (in a browser first at {base_url}/login)"
-        for user_id, password in passwords.items()
-    ]
+def sign_in(base_url: str, passwords: Mapping[str, str]) -> Address | None:
+    """Where a browser asks who somebody is, and what to answer; None if no password is known."""
+    if not passwords:
+        return None
+    known = (f"{user_id}, password {password}" for user_id, password in passwords.items())
+    return Address(f"{base_url}/login", "; ".join(known))
 
 
 def _fixed_path(pattern: str) -> tuple[str, bool]:

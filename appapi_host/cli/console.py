@@ -99,8 +99,8 @@ class Console:
     """
 
     def __init__(self, out: TextIO, err: TextIO, *, several: bool = False) -> None:
-        self.is_installing = False
-        """While it is true only those exchanges are shown that no step stands for."""
+        self.has_steps = False
+        """While it is true, steps are shown, and only those exchanges that no step stands for."""
         self.is_gone = False
         """Nobody reads any more."""
         self._out = out
@@ -115,7 +115,7 @@ class Console:
         """Show an event."""
         match event:
             case Exchange():
-                if not self.is_installing or _is_remarkable(event):
+                if not self.has_steps or _is_remarkable(event):
                     self._exchange(event)
             case StepStarted(app_id, step, detail):
                 self._shown.pop((app_id, step), None)
@@ -151,15 +151,19 @@ class Console:
         """Show a line of somebody: the app, the host, a direction."""
         self._line(self._prefix(app_id) + f"{label:<{_LABEL_WIDTH}}  {self._clean(text)}".rstrip())
 
-    def addresses(self, addresses: Sequence[Address], passwords: Sequence[str]) -> None:
+    def addresses(self, addresses: Sequence[Address], sign_in: Address | None) -> None:
         """Show what can be opened, by whom, and how to sign in."""
         for address in addresses:
             pattern = f", pattern {address.pattern}" if address.pattern else ""
             self.labelled("open", f"{address.url}  ({address.who}{pattern})")
         if not addresses:
             self.labelled("open", "nothing: appinfo/info.xml has no route for GET")
-        for password in passwords:
-            self.labelled("sign in", password)
+        self.sign_in(sign_in)
+
+    def sign_in(self, address: Address | None) -> None:
+        """Show where to sign in, and how."""
+        if address:
+            self.labelled("sign in", f"{address.url}  ({address.who})")
 
     def failure(self, failure: Failure) -> None:
         """Show what went wrong, why, what to try, and what the app said last."""
@@ -242,14 +246,14 @@ class TerminalConsole(Console):
         from rich.text import Text
 
         clock = time.strftime("%H:%M:%S  ")
-        line = Text(clock, style="dim")
+        line = Text().append(clock, style="dim")
         if self._several and app_id:
             line.append(f"{self._clean(app_id)}  ", style="bold")
         line.append(f"{label:<{_LABEL_WIDTH}}  ", style=_COLOURS.get(label, ""))
         line.append(self._clean(text), style=_text_style(label, text))
         self._rich.print(line, soft_wrap=True)
 
-    def addresses(self, addresses: Sequence[Address], passwords: Sequence[str]) -> None:
+    def addresses(self, addresses: Sequence[Address], sign_in: Address | None) -> None:
         """Show what can be opened as a table; most terminals make its addresses clickable."""
         from rich.table import Table
         from rich.text import Text
@@ -265,9 +269,17 @@ class TerminalConsole(Console):
             self._rich.print(table)
         else:
             self.say("Nothing to open: appinfo/info.xml has no route for GET.")
-        for password in passwords:
-            self._rich.print(f"  sign in as {self._clean(password)}", style="dim")
+        self.sign_in(sign_in)
         self._rich.print()
+
+    def sign_in(self, address: Address | None) -> None:
+        """Show where to sign in, and how."""
+        from rich.text import Text
+
+        if address:
+            line = Text("Sign in at ").append(self._clean(address.url), style="bold cyan")
+            line.append(f"  {self._clean(address.who)}", style="dim")
+            self._rich.print(line, soft_wrap=True)
 
     def failure(self, failure: Failure) -> None:
         """Show what went wrong in a frame that cannot be overlooked."""
@@ -309,7 +321,7 @@ class TerminalConsole(Console):
         from rich.text import Text
 
         self._end(app_id, step)
-        line = Text(" ✓ ", style="bold green")
+        line = Text().append(" ✓ ", style="bold green")
         line.append(f"{self._prefix(app_id)}{step:<{_LABEL_WIDTH}}", style="bold")
         line.append(f"{seconds:7.2f} s", style="cyan")
         if detail:
@@ -323,7 +335,7 @@ class TerminalConsole(Console):
         from rich.text import Text
 
         self._end(app_id, step)
-        line = Text(" ✗ ", style="bold red")
+        line = Text().append(" ✗ ", style="bold red")
         line.append(f"{self._prefix(app_id)}{step:<{_LABEL_WIDTH}}", style="bold")
         line.append(f"  {self._clean(cause) if self._several else 'failed'}", style="red")
         self._rich.print(line, soft_wrap=True)

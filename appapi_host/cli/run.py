@@ -280,7 +280,7 @@ class _Run:
 
     async def _install(self, host: Host) -> AppRecord | None:
         """Bring the app to enabled; None after a failure that was shown."""
-        self.console.is_installing = True
+        self.console.has_steps = True
         daemon = Daemon(
             DAEMON,
             "Processes of this machine",
@@ -303,10 +303,11 @@ class _Run:
             self.console.failure(Failure.of(error, title=title))
             return None
         finally:
-            self.console.is_installing = False
+            self.console.has_steps = False
 
     async def _clean_up(self, host: Host) -> None:
         """Disable the app, stop it with its children, and forget it; its storage stays."""
+        self.console.has_steps = True  # the steps say it all, as they did before
         app = await host.registry.app(self.info.id)
         if app is None:
             return

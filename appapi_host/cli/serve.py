@@ -104,8 +104,7 @@ class _Serve:
 
     def _greet(self, passwords: Mapping[str, str]) -> None:
         self.console.say(f"Host on {self.url}, state in {self.directory}")
-        for line in sign_in(self.url, passwords):
-            self.console.labelled("sign in", line)
+        self.console.sign_in(sign_in(self.url, passwords))
         self.console.say("Ctrl-C stops it.")
 
     async def _watch_signals(self, work: anyio.CancelScope) -> None:

@@ -46,6 +46,9 @@ def test_only_routes_for_get_are_shown_with_who_may_once_each() -> None:
     ]
 
 
-def test_each_password_is_shown_with_where_to_use_it() -> None:
-    (line,) = sign_in(BASE, {"admin": "secret"})
-    assert line == f"admin, password secret  (in a browser first at {BASE}/login)"
+def test_passwords_are_shown_with_where_a_browser_asks_for_them() -> None:
+    address = sign_in(BASE, {"admin": "secret", "user": "x"})
+    assert address is not None
+    assert address.url == f"{BASE}/login"
+    assert address.who == "admin, password secret; user, password x"
+    assert sign_in(BASE, {}) is None

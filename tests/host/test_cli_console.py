@@ -145,7 +145,7 @@ def test_exchange_shows_who_asked_what_and_how_it_ended(console: Console, out: P
 def test_while_installing_only_what_no_step_stands_for_is_shown(
     console: Console, out: Pipe
 ) -> None:
-    console.is_installing = True
+    console.has_steps = True
     report = replace(
         EXCHANGE,
         direction=Direction.APP_TO_HOST,
@@ -251,16 +251,19 @@ def test_title_of_a_failure_puts_the_error_below_it() -> None:
 
 
 def test_addresses_are_lines_with_who_may(console: Console, out: Pipe) -> None:
-    console.addresses([Address("http://x/", "anyone"), Address("http://y/", "admin", "^y")], ["a"])
+    console.addresses(
+        [Address("http://x/", "anyone"), Address("http://y/", "admin", "^y")],
+        Address("http://z/login", "admin, password a"),
+    )
     assert out.getvalue().splitlines() == [
         "open        http://x/  (anyone)",
         "open        http://y/  (admin, pattern ^y)",
-        "sign in     a",
+        "sign in     http://z/login  (admin, password a)",
     ]
 
 
 def test_app_without_addresses_says_so(console: Console, out: Pipe) -> None:
-    console.addresses([], [])
+    console.addresses([], None)
     assert out.getvalue() == "open        nothing: appinfo/info.xml has no route for GET\n"
 
 
@@ -324,9 +327,18 @@ def test_terminal_frames_a_failure(terminal: TerminalConsole, err: io.StringIO) 
 def test_terminal_lists_addresses_and_passwords(
     terminal: TerminalConsole, screen: Terminal
 ) -> None:
-    terminal.addresses([Address("http://x/", "anyone", "^x")], ["admin, password admin"])
-    terminal.addresses([], [])
-    for text in ("http://x/", "anyone", "^x", "admin, password admin", "Nothing to open"):
+    terminal.addresses(
+        [Address("http://x/", "anyone", "^x")], Address("http://z/login", "admin, password admin")
+    )
+    terminal.addresses([], None)
+    for text in (
+        "http://x/",
+        "anyone",
+        "^x",
+        "http://z/login",
+        "admin, password admin",
+        "Nothing to open",
+    ):
         assert text in screen.getvalue()
 
 

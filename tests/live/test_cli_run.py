@@ -85,7 +85,8 @@ def test_addresses_can_be_opened_by_those_who_may_and_every_exchange_is_shown(
             f"{base}ui/": "user, admin",
             f"{base}admin": "admin",
         }
-        assert "sign in     admin, password admin" in "\n".join(running.lines)
+        who = "admin, password admin; user, password user"
+        assert f"sign in     {running.url}/login  ({who})" in running.lines
         assert get(f"{base}public/x")[0] == 200
         running.until(r"user → app +GET \S*/?public/x +200 .* ms")
         assert get(f"{base}ui/x")[0] == 404
@@ -311,7 +312,9 @@ def test_host_that_others_can_reach_makes_up_passwords(shell: Shell, app: Path) 
     with shell.start("run", app, "--bind", "0.0.0.0") as running:
         running.until("Ctrl-C stops it")
         output = "\n".join(running.lines)
-        assert re.search(r"^sign in +admin, password (?!admin)\S{12,}", output, re.MULTILINE)
+        assert re.search(
+            r"^sign in +\S+  \(admin, password (?!admin)\S{12,};", output, re.MULTILINE
+        )
         page = f"{running.url}/index.php/apps/app_api/proxy/plain/admin"
         assert get(page, user="admin")[0] == 401
         assert running.stop(signal.SIGINT) == 0

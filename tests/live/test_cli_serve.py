@@ -292,10 +292,10 @@ def test_port_in_use_is_an_error_with_a_remedy(shell: Shell, serve: Running) -> 
 
 def test_passwords_are_told_on_loopback_and_made_up_elsewhere(shell: Shell) -> None:
     with shell.start("serve", "--port", "0") as running:
-        running.until("sign in +admin, password admin")
+        running.until(r"sign in +\S+  \(admin, password admin; user, password user\)")
         assert running.stop(signal.SIGINT) == 0
     with shell.start("serve", "--port", "0", "--bind", "0.0.0.0") as running:
-        first = running.until(r"sign in +admin, password (\S+)")[1]
+        first = running.until(r"sign in +\S+  \(admin, password (\S+);")[1]
         assert first != "admin"
         assert re.fullmatch(r"\S{12,}", first)
         assert running.stop(signal.SIGINT) == 0
