@@ -14,7 +14,8 @@ Source: AppAPI documentation, Routes; behaviour of AppAPI 32.0.0 and its develop
 
 import html
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
@@ -225,8 +226,13 @@ class Proxy:
                 await self._relay(scope, upload, watched_send, passage, started)
             except (TransportError, HostError) as error:
                 failure = error
-            group.cancel_scope.cancel()
+            # Only the watching ends: cancelling the whole group would cancel this task too, which
+            # costs as much as the rest of a small request.
+            upload.stop_watching()
         if failure is None:
+            if not has_begun:
+                left = f"{passage.note}; the client went away before the answer"
+                self._emit(scope, passage.app.app_id, passage.user_id, 0, started, note=left)
             return
         app_id = passage.app.app_id
         if has_begun:
@@ -254,15 +260,18 @@ class Proxy:
             content_length=upload.length,
         )
         is_head = scope["method"] == "HEAD"
-        async with self._host.client.stream(
-            passage.app,
-            self._host.url_of(passage.app),
-            # As AppAPI does: an app need not know HEAD, and its answer to GET has the same head.
-            method="GET" if is_head else scope["method"],
-            target=_target(scope, passage.address),
-            headers=headers,
-            content=upload.pieces() if upload.has_body else None,
-        ) as answer:
+        async with (
+            aclosing(upload.pieces()) as content,
+            self._host.client.stream(
+                passage.app,
+                self._host.url_of(passage.app),
+                # As AppAPI does: an app need not know HEAD, and GET has the same head.
+                method="GET" if is_head else scope["method"],
+                target=_target(scope, passage.address),
+                headers=headers,
+                content=content if upload.has_body else None,
+            ) as answer,
+        ):
             upload.finish()
             self._emit(
                 scope,
@@ -289,8 +298,9 @@ class Proxy:
                 }
             )
             if not is_head:
-                async for piece in answer.body:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                async with aclosing(answer.body) as pieces:
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
     async def _refuse(self, scope: Scope, send: Send, refusal: _Refusal, started: float) -> None:
@@ -348,11 +358,12 @@ class _Upload:
         self.has_body = is_chunked or self.length not in ("", "0")
         self._receive = receive
         self._cancel_scope = cancel_scope
+        self._watching = anyio.CancelScope()
         self._is_over = anyio.Event()
         if not self.has_body:
             self._is_over.set()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes."""
         more = True
         while more:
@@ -370,11 +381,16 @@ class _Upload:
         self._is_over.set()
 
     async def watch(self) -> None:
-        """Wait until the client has gone."""
-        await self._is_over.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # what is left of a body, or the empty one of a request without
-        self._cancel_scope.cancel()
+        """Cancel the request to the app when the client has gone."""
+        with self._watching:
+            await self._is_over.wait()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass  # what is left of a body, or the empty one of a request without
+            self._cancel_scope.cancel()
+
+    def stop_watching(self) -> None:
+        """The answer is complete, or there is none."""
+        self._watching.cancel()
 
 
 def _raw_path(scope: Scope) -> str:

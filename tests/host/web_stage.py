@@ -2,11 +2,12 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import httpx
@@ -104,3 +105,92 @@ def meta(response: httpx.Response) -> tuple[int, str]:
     """OCS status code and message."""
     found = response.json()["ocs"]["meta"]
     return found["statuscode"], found["message"]
+
+
+@dataclass
+class RawAnswer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        return [value for found, value in self.headers if found.lower() == name]
+
+
+async def raw_request(
+    host: Host,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    **scope: Any,
+) -> RawAnswer:
+    """A request exactly as written: no client of any library adds, escapes or resolves anything."""
+    path, _, query = target.partition("?")
+    is_over = anyio.Event()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await is_over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            is_over.set()
+
+    await create_app(host)(
+        {
+            "type": "http",
+            "method": method,
+            "path": unquote(path),
+            "raw_path": path.encode("latin-1"),
+            "query_string": query.encode("latin-1"),
+            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in headers],
+            "client": ("127.0.0.1", 50000),
+        }
+        | scope,
+        receive,
+        send,
+    )
+    return RawAnswer(
+        sent[0]["status"],
+        [(k.decode(), v.decode("latin-1")) for k, v in sent[0]["headers"]],
+        b"".join(message.get("body", b"") for message in sent[1:]),
+    )
+
+
+@dataclass
+class EchoApp:
+    """An ExApp that answers what a test wants, and remembers what it got."""
+
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b"hello"
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.received.append(
+            {
+                "method": scope["method"],
+                "path": scope["raw_path"].decode(),
+                "query": scope["query_string"].decode(),
+                "headers": [(k.decode(), v.decode("latin-1")) for k, v in scope["headers"]],
+                "body": body,
+            }
+        )
+        head = {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        await send(head)
+        await send({"type": "http.response.body", "body": self.body})
+
+    def header(self, name: str) -> list[str]:
+        """The values of a header in the last request."""
+        return [value for found, value in self.received[-1]["headers"] if found == name]

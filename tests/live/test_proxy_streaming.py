@@ -1,0 +1,397 @@
+"""Streams through the proxy, over real sockets: the in-memory transport would buffer them."""
+
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+
+from appapi_host.asgi import bind, create_app, serve
+from appapi_host.events import Event, Exchange, Notice
+from appapi_host.host import Host
+from appapi_host.records import AccessLevel, Route
+from appapi_host.settings import HostSettings
+from tests.host.web_stage import APP, DAEMON
+
+pytestmark = pytest.mark.live
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+BASE = "/index.php/apps/app_api/proxy/nc_py_api"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class LiveStage:
+    host: Host
+    client: httpx.AsyncClient
+    port: int
+    events: list[Event]
+
+
+@asynccontextmanager
+async def live_stage(app: App) -> AsyncIterator[LiveStage]:
+    """Client → host → app, with two servers."""
+    events: list[Event] = []
+    with anyio.fail_after(20):
+        async with Host.open(HostSettings()) as host, anyio.create_task_group() as group:
+            app_port: int = await group.start(partial(serve, app))
+            port: int = await group.start(partial(serve, create_app(host)))
+            await host.register_daemon(DAEMON)
+            routes = (Route(".*", "GET,HEAD,POST,PUT", AccessLevel.PUBLIC),)
+            await host.registry.add_app(replace(APP, port=app_port, routes=routes))
+            url = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as client:
+                with host.bus.subscribed(events.append):
+                    yield LiveStage(host, client, port, events)
+            group.cancel_scope.cancel()
+
+
+async def start(send: Any, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+
+async def piece(send: Any, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def disconnected(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def test_server_sent_events_arrive_as_they_are_sent() -> None:
+    seen = [anyio.Event() for _ in range(3)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, (b"content-type", b"text/event-stream"))
+        for number, event in enumerate(seen):
+            await piece(send, b"data: %d\n\n" % number)
+            await event.wait()
+        await piece(send, b"", more=False)
+
+    async with live_stage(app) as s, s.client.stream("GET", f"{BASE}/events") as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        pieces = response.aiter_raw()
+        for number, event in enumerate(seen):
+            assert await anext(pieces) == b"data: %d\n\n" % number
+            event.set()
+        assert [rest async for rest in pieces] == []
+        assert s.events[-1].status == 200  # type: ignore[union-attr]  # told with the head
+
+
+async def test_upload_arrives_as_it_is_sent() -> None:
+    received: list[bytes] = []
+    arrived = [anyio.Event() for _ in range(3)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            if message["body"]:
+                received.append(message["body"])
+                arrived[len(received) - 1].set()
+        await start(send)
+        await piece(send, b"thanks", more=False)
+
+    async def upload() -> AsyncIterator[bytes]:
+        for number, event in enumerate(arrived):
+            yield b"piece %d" % number
+            await event.wait()
+
+    async with live_stage(app) as s:
+        response = await s.client.put(f"{BASE}/file", content=upload())
+    assert (response.status_code, response.content) == (200, b"thanks")
+    assert received == [b"piece 0", b"piece 1", b"piece 2"]
+
+
+async def test_client_that_leaves_a_stream_is_noticed_by_the_app() -> None:
+    gone = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send)
+        await piece(send, b"first")
+        await disconnected(receive)
+        gone.set()
+
+    async with live_stage(app) as s:
+        async with s.client.stream("GET", f"{BASE}/events") as response:
+            assert await anext(response.aiter_raw()) == b"first"
+        await gone.wait()
+        assert not any(isinstance(event, Notice) for event in s.events)
+
+
+async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app() -> None:
+    asked, gone = anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.set()
+        await disconnected(receive)
+        gone.set()
+
+    async with live_stage(app) as s:
+        async with anyio.create_task_group() as group:
+            group.start_soon(s.client.get, f"{BASE}/slow")
+            await asked.wait()
+            group.cancel_scope.cancel()
+        await gone.wait()
+        while not s.events:
+            await anyio.lowlevel.checkpoint()
+        [exchange] = s.events
+        assert isinstance(exchange, Exchange)
+        assert exchange.status == 0
+        assert exchange.note.endswith("the client went away before the answer")
+
+
+async def test_client_that_leaves_its_upload_is_noticed_by_the_app() -> None:
+    asked, gone = anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asked.set()
+        await disconnected(receive)
+        gone.set()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"first"
+        await anyio.sleep_forever()
+
+    async with live_stage(app) as s:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(s.client.post, f"{BASE}/file", content=upload()))
+            await asked.wait()
+            group.cancel_scope.cancel()
+        await gone.wait()
+
+
+async def test_app_that_refuses_an_upload_unread_is_heard() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, (b"connection", b"close"), status=413)
+        await piece(send, b"too much", more=False)
+
+    async with live_stage(app) as s:
+        response = await s.client.post(f"{BASE}/file", content=b"x" * 100_000)
+        assert (response.status_code, response.content) == (413, b"too much")
+
+
+@pytest.mark.parametrize("length", [b"100", b""])
+async def test_app_that_dies_in_its_answer_gives_the_client_an_error(length: bytes) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, *([(b"content-length", length)] if length else []))
+        await piece(send, b"first")
+        # Returning without an end makes the server close the connection.
+
+    async with live_stage(app) as s:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await s.client.get(f"{BASE}/dies")
+        [notice] = [event for event in s.events if isinstance(event, Notice)]
+        assert notice.text.startswith("broke off in the middle of its answer: GET http://")
+        # The host goes on.
+        assert (await s.client.get("/status.php")).status_code == 200
+
+
+async def test_app_that_dies_before_its_answer_is_502() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    async with live_stage(app) as s:
+        response = await s.client.get(f"{BASE}/dies", headers={"x": "1"})
+        # Our stand-in server answers for an app that says nothing; a dead one is the next line.
+        assert response.status_code == 500
+        await s.host.registry.apply("nc_py_api", lambda app: replace(app, port=1))
+        response = await s.client.get(f"{BASE}/dies")
+        assert response.status_code == 502
+        assert "no connection" in response.text
+
+
+async def test_slow_reader_slows_the_app_down_instead_of_filling_the_host() -> None:
+    block = b"x" * 65536
+    sent = 0
+    stalled = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal sent
+        await start(send)
+        while not stalled.is_set():
+            # A send that waits half a second waits for the reader: on loopback all else is quick.
+            with anyio.move_on_after(0.5) as patience:
+                await piece(send, block)
+                sent += len(block)
+            if patience.cancelled_caught:
+                stalled.set()
+
+    async with live_stage(app) as s, s.client.stream("GET", f"{BASE}/huge"):
+        await stalled.wait()
+        assert sent < 32 * 1024 * 1024
+
+
+async def test_answers_without_a_body_and_compressed_ones_pass() -> None:
+    packed = gzip.compress(b"hello" * 1000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/gzip":
+            await start(
+                send,
+                (b"content-encoding", b"gzip"),
+                (b"set-cookie", b"a=1"),
+                (b"set-cookie", b"b=2"),
+            )
+            await piece(send, packed, more=False)
+        else:
+            await start(send, (b"etag", b'"x"'), status=int(scope["path"][1:]))
+            await piece(send, b"", more=False)
+
+    async with live_stage(app) as s:
+        for status in (204, 304):
+            response = await s.client.get(f"{BASE}/{status}")
+            assert (response.status_code, response.content) == (status, b"")
+            assert response.headers["etag"] == '"x"'
+        async with s.client.stream("GET", f"{BASE}/gzip") as response:
+            raw = b"".join([part async for part in response.aiter_raw()])
+        assert raw == packed
+        assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
+        assert len(response.headers.get_list("date")) == 1
+        assert "server" not in response.headers
+        response = await s.client.head(f"{BASE}/200")
+        assert (response.status_code, response.content) == (200, b"")
+        assert (await s.client.get("/status.php")).status_code == 200
+
+
+async def raw_exchange(port: int, request: bytes) -> bytes:
+    """Send bytes, and read until the server hangs up or has nothing more to say."""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(request)
+        answer = b""
+        with anyio.move_on_after(0.5):
+            async for part in stream:
+                answer += part
+    return answer
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"X: a\rAUTHORIZATION-APP-API: x\r\n\r\n",
+        b"AUTHORIZATION-APP-API : x\r\n\r\n",
+    ],
+)
+async def test_smuggled_request_or_signature_does_not_reach_the_app(smuggled: bytes) -> None:
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        signatures = [v for k, v in scope["headers"] if k == b"authorization-app-api"]
+        assert signatures == [b"OjEyMzQ1"]
+        await start(send, (b"content-length", b"0"))
+        await piece(send, b"", more=False)
+
+    async with live_stage(app) as s:
+        head = f"POST {BASE}/x HTTP/1.1\r\nHost: h\r\n".encode()
+        answer = await raw_exchange(s.port, head + smuggled)
+        assert set(paths) <= {"/x"}
+        assert b" 500 " not in answer
+        assert (await s.client.get("/status.php")).status_code == 200
+
+
+async def test_recorded_order_of_headers_holds_on_the_wire() -> None:
+    received: list[bytes] = []
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            received.append(await stream.receive())
+            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async with live_stage(app) as s, await anyio.create_tcp_listener(local_host="127.0.0.1") as own:
+        port = own.extra(anyio.abc.SocketAttribute.local_port)
+        await s.host.registry.apply("nc_py_api", lambda app: replace(app, port=port))
+        async with anyio.create_task_group() as group:
+            group.start_soon(own.serve, handle)
+            head = "Host: 127.0.0.1:8080\r\nUser-Agent: curl\r\nAccept: */*\r\nConnection: close"
+            request = f"GET {BASE}/public HTTP/1.1\r\n{head}\r\n\r\n"
+            assert b"hi" in await raw_exchange(s.port, request.encode())
+            group.cancel_scope.cancel()
+    lines = received[0].decode().split("\r\n")
+    assert lines[0] == "GET /public HTTP/1.1"
+    assert [line.partition(":")[0].lower() for line in lines[1:] if line] == [
+        "host",
+        "user-agent",
+        "accept",
+        "x-origin-ip",
+        "aa-version",
+        "ex-app-id",
+        "ex-app-version",
+        "authorization-app-api",
+        "aa-request-id",
+        "accept-language",
+    ]
+
+
+async def test_stopping_ends_streams_and_frees_the_port() -> None:
+    began = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send)
+        await piece(send, b"first")
+        began.set()
+        await anyio.sleep_forever()
+
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            server = anyio.CancelScope()
+
+            async def run(*, task_status: Any) -> None:
+                with server:
+                    await serve(app, sockets=[listener], task_status=task_status)
+
+            assert await group.start(run) == port
+            async with (
+                httpx.AsyncClient(trust_env=False) as client,
+                client.stream("GET", f"http://127.0.0.1:{port}/") as response,
+            ):
+                await began.wait()
+                server.cancel()
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await response.aread()
+    bind("127.0.0.1", port).close()
+
+
+async def test_stopping_lets_a_short_request_end() -> None:
+    asked, may_answer = anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.set()
+        await may_answer.wait()
+        await start(send)
+        await piece(send, b"done", more=False)
+
+    answers: list[bytes] = []
+
+    async def ask(port: int) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answers.append((await client.get(f"http://127.0.0.1:{port}/")).content)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as asking, anyio.create_task_group() as serving:
+            port = await serving.start(partial(serve, app))
+            asking.start_soon(ask, port)
+            await asked.wait()
+            serving.cancel_scope.cancel()
+            may_answer.set()
+    assert answers == [b"done"]
