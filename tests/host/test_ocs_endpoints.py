@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
+from appapi_host.ocs._routing import Call, OCSRefusal
+from appapi_host.ocs.status import report_status
 from exapp_sdk.protocol.lifecycle import State
 from exapp_sdk.protocol.status import Status
-from tests.host.web_stage import WebStage, meta, web_stage, wire_rows
+from tests.host.web_stage import APP, WebStage, meta, web_stage, wire_rows
 
 ROWS = wire_rows("exapp-to-host-basics.jsonl")
 STATUS = "/apps/app_api/ex-app/status"
@@ -147,6 +150,15 @@ async def test_report_outside_the_range_is_refused_in_the_recorded_words(progres
             '"totalitems":"","itemsperpage":""},"data":[]}}'
         )
         assert (await s.host.app("nc_py_api")).status.init == 0
+
+
+async def test_report_of_an_app_that_is_gone_by_now_is_not_found() -> None:
+    async with web_stage() as s:
+        call = Call(s.host, Request({"type": "http", "headers": []}), b"", None, APP)
+        await s.host.registry.remove_app("nc_py_api")
+        with pytest.raises(OCSRefusal) as caught:
+            await report_status(call, 5)
+    assert (caught.value.statuscode, caught.value.message) == (404, "")
 
 
 async def test_report_for_another_app_is_refused() -> None:

@@ -108,10 +108,16 @@ def test_cast_gives_the_declared_type_or_refuses(kind: type, value: Any) -> None
 
 def test_handler_declares_its_parameters() -> None:
     async def handler(
-        call: Any, app_id: str, progress: int, error: str = "", extra: list[str] | None = None
+        call: Any,
+        app_id: str,
+        progress: int,
+        error: str = "",
+        extra: list[str] | None = None,
+        value: Any = None,
     ) -> None: ...
 
-    app_id, progress, error, extra = declared_parameters(handler)
+    app_id, progress, error, extra, value = declared_parameters(handler)
+    assert (value.kind, value.taken_from({"value": [1]})) == (object, [1])
     assert (app_id.name, app_id.wire_name, app_id.kind) == ("app_id", "appId", str)
     assert progress.kind is int
     assert extra.kind is list

@@ -30,6 +30,7 @@ JSON_VALUES = st.recursive(
         (1, "1"),
         (1.0, "1"),
         (1.5, "1.5"),
+        (float("inf"), "null"),
         (True, "true"),
         ("a/b", '"a\\/b"'),
         ("<b>", '"\\u003Cb\\u003E"'),

@@ -1,15 +1,17 @@
 """The way from a request to an answer."""
 
 import logging
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from appapi_host.events import Direction
-from appapi_host.ocs import families
+from appapi_host.ocs import FAMILIES
 from appapi_host.ocs._routing import (
     MAX_BODY_BYTES,
     Answer,
@@ -20,7 +22,7 @@ from appapi_host.ocs._routing import (
     OCSRefusal,
 )
 from exapp_sdk.errors import LocalProtocolError, OCSError, RemoteProtocolError
-from tests.host.web_stage import WebStage, meta, signed, web_stage
+from tests.host.web_stage import WebStage, meta, raw_request, signed, web_stage
 
 UNKNOWN = (
     998,
@@ -86,7 +88,7 @@ async def raw_call(s: WebStage, path: str, messages: list[dict[str, Any]]) -> li
         "path": f"/ocs/v1.php{path}",
         "headers": [(name.encode(), value.encode()) for name, value in signed().items()],
     }
-    await OCSApplication(s.host, families())(scope, receive, send)
+    await OCSApplication(s.host, FAMILIES)(scope, receive, send)
     return sent
 
 
@@ -272,7 +274,7 @@ async def test_client_that_leaves_in_the_middle_gets_no_answer() -> None:
 
 
 def test_families_are_collected_from_their_files() -> None:
-    paths = {endpoint.path for family in families() for endpoint in family.endpoints}
+    paths = {endpoint.path for family in FAMILIES for endpoint in family.endpoints}
     assert {CAPABILITIES, "/apps/app_api/ex-app/status", "/apps/app_api/api/v1/log"} <= paths
 
 
@@ -280,3 +282,44 @@ async def test_two_endpoints_for_one_request_are_a_mistake() -> None:
     async with web_stage() as s:
         with pytest.raises(ValueError, match=r"/echo/\{appId\}/x is declared twice"):
             OCSApplication(s.host, [family, family])
+
+
+async def test_nothing_that_a_client_sends_is_a_server_error_of_ours() -> None:
+    chance = random.Random(20261121)
+
+    def some(*values: Any) -> Any:
+        return chance.choice(values)
+
+    def junk() -> bytes:
+        return chance.randbytes(chance.randrange(12))
+
+    paths = [endpoint.path for family in FAMILIES for endpoint in family.endpoints]
+    async with web_stage() as s:
+        for _ in range(600):
+            path = some(*paths, quote(junk())).replace("{appId}", some("nc_py_api", "%00", "x"))
+            query = some(
+                "format=json", "format=xml&progress=5", "level[]=1", quote(junk(), safe="&=")
+            )
+            headers = [
+                *signed(some("", "admin", "gone", "nobody")).items(),
+                (
+                    "content-type",
+                    some("application/json", "application/x-www-form-urlencoded", "x"),
+                ),
+                (some("accept", "authorization", "ex-app-id"), junk().decode("latin-1")),
+            ]
+            body = some(
+                b'{"progress": 1e999, "level": [], "message": 1}', b"level=1&message=", junk()
+            )
+            version = some(1, 2)
+            answer = await raw_request(
+                s.host,
+                some("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"),
+                f"/ocs/v{version}.php{path if path.startswith('/') else '/' + path}?{query}",
+                headers,
+                body,
+            )
+            assert answer.status < 500 or (version == 2 and answer.status == 500)
+            if answer.status == 500 and answer.body:
+                assert b"996" in answer.body
+                assert b"Error:" not in answer.body  # a bug of ours would be named here
