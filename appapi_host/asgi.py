@@ -71,7 +71,7 @@ class _Application:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        raw_path = scope.get("raw_path", path.encode()).decode("latin-1")
+        raw_path = (scope.get("raw_path") or path.encode()).decode("latin-1")
         if raw_path.startswith(PROXY_PREFIXES):
             await self._proxy(scope, receive, send)
         elif path.startswith("/ocs/"):
@@ -149,11 +149,14 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         HostError: the port is in use, or the address is none of this machine.
     """
+    if not 0 <= port <= 65535:
+        # Checked here because the resolver takes such a number modulo 65536.
+        raise HostError(f"{port} is no port", remedy="ports are 1 to 65535, 0 takes a free one")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise HostError(
             f"cannot listen on {host!r}, port {port}: {error}",
             remedy="use --bind 127.0.0.1, or an address of this machine",
@@ -217,6 +220,11 @@ async def serve(
         HostError: the port cannot be had.
     """
     listeners = list(sockets or [bind(host, port)])
+    for listener in listeners:
+        # Inherited by what it accepts. asyncio does it only for sockets that name their protocol,
+        # and Python's own create_server() does not: then the body of an answer waits for the
+        # acknowledgement of its head, 40 ms on a connection that is kept alive.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound_port: int = listeners[0].getsockname()[1]
     config = uvicorn.Config(
         app,
