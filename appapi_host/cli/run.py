@@ -1,5 +1,6 @@
 """`run PATH`: one app, installed from its folder, shown at work, gone afterwards."""
 
+import math
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.deploy import load
 from appapi_host.errors import HostError
-from appapi_host.events import Event, EventBus, StepStarted
+from appapi_host.events import Event, EventBus, StepFailed, StepFinished, StepStarted
 from appapi_host.host import REGISTRY_FILE, Host
 from appapi_host.info_xml import AppInfo, EnvironmentVariable
 from appapi_host.records import AppRecord, Daemon
@@ -162,19 +163,19 @@ class _Run:
 
     async def main(self) -> int:
         """Do all of it; returns the exit code."""
-        code = 1
+        self.work = anyio.CancelScope()
+        self.goodbye = anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            with anyio.CancelScope() as work:
-                group.start_soon(self._watch_signals, work)
-                await self._end_earlier_run()
-                code = await self._with_host()
+            group.start_soon(self._watch_signals)
+            await self._end_earlier_run()
+            code = await self._with_host()
             group.cancel_scope.cancel()
         if self.interrupted:
             # With --once somebody waits for "enabled", and did not get it.
             return 128 + self.interrupted if self.options.once else 0
         return code
 
-    async def _watch_signals(self, work: anyio.CancelScope) -> None:
+    async def _watch_signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for number in signals:
                 if self.interrupted:
@@ -182,7 +183,7 @@ class _Run:
                 self.interrupted = int(number)
                 self.console.say()
                 self.console.labelled("note", "stopping; once more kills the app at once")
-                work.cancel()
+                self.work.cancel()
 
     async def _kill(self) -> None:
         """End everything now, whatever it was doing."""
@@ -233,6 +234,10 @@ class _Run:
         if self.console.is_gone and not self.interrupted:
             # Nobody reads any more, as after `| head`: the same as Ctrl-C.
             os.kill(os.getpid(), signal.SIGTERM)
+        if isinstance(event, StepFinished | StepFailed) and event.step == "disabled":
+            # It has answered. What follows, the stopping of its processes, must not be cut short:
+            # a second attempt would not find children that have left the app's session.
+            self.goodbye.deadline = math.inf
         is_started = isinstance(event, StepStarted) and event.step == "heartbeat"
         if is_started and not self.following.is_set():
             # By now the app was started, and what the backend noted about it is stored.
@@ -253,30 +258,38 @@ class _Run:
         self.console.say(f"Host on {self.url}")
         for warning in self.info.warnings:
             self.console.labelled("warning", warning)
+        code = 1
         try:
-            app = await self._install(host)
-            if app is None:
-                return 1
-            if self.options.once:
-                self.console.say(f"{app.app_id} is enabled; it is stopped again because of --once.")
-                return 0
-            self.console.addresses(
-                addresses(self.url, app.app_id, app.routes), sign_in(self.url, passwords)
-            )
-            self.console.say("Ctrl-C stops it.")
-            how = await host.exited(app.app_id)
-            self.console.failure(
-                Failure(
-                    f"{app.app_id} ended while it was enabled: {how}",
-                    (),
-                    "its last lines should say why",
-                    tuple(await host.last_output(app.app_id, lines=LAST_LINES)),
-                )
-            )
-            return 1
+            # Only this is cancelled by Ctrl-C: an app that is being disabled may still call us.
+            with self.work:
+                code = await self._until_it_ends(host, passwords)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._clean_up(host)
+        return code
+
+    async def _until_it_ends(self, host: Host, passwords: Mapping[str, str]) -> int:
+        """Install the app and wait for its end; cancelled by whoever has seen enough."""
+        app = await self._install(host)
+        if app is None:
+            return 1
+        if self.options.once:
+            self.console.say(f"{app.app_id} is enabled; it is stopped again because of --once.")
+            return 0
+        self.console.addresses(
+            addresses(self.url, app.app_id, app.routes), sign_in(self.url, passwords)
+        )
+        self.console.say("Ctrl-C stops it.")
+        how = await host.exited(app.app_id)
+        self.console.failure(
+            Failure(
+                f"{app.app_id} ended while it was enabled: {how}",
+                (),
+                "its last lines should say why",
+                tuple(await host.last_output(app.app_id, lines=LAST_LINES)),
+            )
+        )
+        return 1
 
     async def _install(self, host: Host) -> AppRecord | None:
         """Bring the app to enabled; None after a failure that was shown."""
@@ -329,10 +342,10 @@ class _Run:
             self.console.say(f"{app.app_id} is stopped and removed; its storage is kept.")
 
     async def _say_goodbye(self, host: Host) -> None:
-        with anyio.move_on_after(_GOODBYE_SECONDS) as limit:
+        with anyio.move_on_after(_GOODBYE_SECONDS) as self.goodbye:
             with suppress(HostError):  # shown as a step; the app is stopped all the same
                 await host.disable(self.info.id)
-        if limit.cancelled_caught:
+        if self.goodbye.cancelled_caught:
             self.console.labelled(
                 "warning",
                 f"PUT /enabled?enabled=0 was not answered within {_GOODBYE_SECONDS:g} s",

@@ -142,12 +142,20 @@ def get(url: str, user: str = "") -> tuple[int, bytes]:
             return error.code, error.read()
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may stay visible until somebody asks how."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
+
+
 def processes_of(data_dir: Path) -> list[psutil.Process]:
     """Every process that was told to keep its data in that directory."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             storage = process.environ().get("APP_PERSISTENT_STORAGE", "")
-            if storage.startswith(str(data_dir)) and process.status() != psutil.STATUS_ZOMBIE:
+            if storage.startswith(str(data_dir)) and is_alive(process.pid):
                 found.append(process)
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.live.cli_shell import Shell, get, processes_of, write_app
+from tests.live.cli_shell import Shell, get, is_alive, processes_of, write_app
 
 pytestmark = pytest.mark.live
 
@@ -63,10 +63,10 @@ def test_ctrl_c_disables_stops_the_app_and_its_children_and_exits_with_0(
     with shell.start("run", app, "--env", "MODE=children") as running:
         pids = [int(pid) for pid in running.until(r"children (\d+) (\d+)").groups()]
         running.until("Ctrl-C stops it")
-        assert all(psutil.pid_exists(pid) for pid in pids)
+        assert all(is_alive(pid) for pid in pids)
         assert running.stop(number) == 0
     assert "app         switched /enabled?enabled=0" in running.lines
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     assert processes_of(shell.data_dir) == []
 
 
@@ -274,7 +274,7 @@ def test_run_finds_and_stops_what_a_killed_run_has_left(shell: Shell, app: Path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"an earlier run was killed: its app still ran \(process \d+\)", done.stdout)
     psutil.wait_procs(left, timeout=5)
-    assert not any(process.is_running() for process in left)
+    assert not any(is_alive(process.pid) for process in left)
 
 
 def test_second_ctrl_c_kills_an_app_that_does_not_end(shell: Shell, app: Path) -> None:
