@@ -1,9 +1,12 @@
 """What all tests share: both event loops, and an alarm for calls that would freeze one."""
 
+import mimetypes
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+mimetypes.init()  # reads the system's tables once; Starlette would do it within a request
 
 
 @pytest.fixture(params=["asyncio", "trio"])
