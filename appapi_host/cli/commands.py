@@ -11,6 +11,8 @@ import click
 from appapi_host.cli.common import (
     DATA_DIR_VARIABLE,
     DEFAULT_PORT,
+    HEARTBEAT_VARIABLE,
+    INIT_VARIABLE,
     default_data_dir,
     parse_environment,
     timeouts,
@@ -34,8 +36,6 @@ def main(words: Sequence[str]) -> int:
     except click.UsageError as error:
         error.show()
         return 2
-    except click.Abort:
-        return 130
     return int(result or 0)
 
 
@@ -87,14 +87,14 @@ _BIND = click.option(
 _HEARTBEAT = click.option(
     "--heartbeat-timeout",
     type=click.FloatRange(min=0, min_open=True),
-    envvar="APPAPI_HOST_HEARTBEAT_TIMEOUT",
+    envvar=HEARTBEAT_VARIABLE,
     metavar="SECONDS",
     help="How long an app may take to answer its heartbeat.  [default: 90]",
 )
 _INIT = click.option(
     "--init-timeout",
     type=click.FloatRange(min=0, min_open=True),
-    envvar="APPAPI_HOST_INIT_TIMEOUT",
+    envvar=INIT_VARIABLE,
     metavar="SECONDS",
     help="How long an app may initialize.  [default: 2400]",
 )

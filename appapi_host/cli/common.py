@@ -13,10 +13,13 @@ from typing import Final
 
 from appapi_host.errors import HostError
 from appapi_host.settings import Timeouts
+from exapp_sdk.errors import ConfigError
 
 __all__ = [
     "DATA_DIR_VARIABLE",
     "DEFAULT_PORT",
+    "HEARTBEAT_VARIABLE",
+    "INIT_VARIABLE",
     "SERVE_LOCK",
     "base_url",
     "default_data_dir",
@@ -25,9 +28,12 @@ __all__ = [
     "listen",
     "parse_environment",
     "timeouts",
+    "timeouts_from",
 ]
 
 DATA_DIR_VARIABLE: Final = "APPAPI_HOST_DATA_DIR"
+HEARTBEAT_VARIABLE: Final = "APPAPI_HOST_HEARTBEAT_TIMEOUT"
+INIT_VARIABLE: Final = "APPAPI_HOST_INIT_TIMEOUT"
 DEFAULT_PORT: Final = 8080
 SERVE_LOCK: Final = "serve.lock"
 """File in the data directory that a running `serve` holds."""
@@ -56,6 +62,27 @@ def timeouts(*, heartbeat: float | None, init: float | None) -> Timeouts:
         heartbeat=default.heartbeat if heartbeat is None else heartbeat,
         init=default.init if init is None else init,
     )
+
+
+def timeouts_from(environ: Mapping[str, str]) -> Timeouts:
+    """The limits of the handshake for a command that has no options for them.
+
+    Raises:
+        ConfigError: one of the variables is no number of seconds.
+    """
+    seconds: dict[str, float | None] = {}
+    problems = []
+    for name in (HEARTBEAT_VARIABLE, INIT_VARIABLE):
+        text = environ.get(name, "").strip()
+        seconds[name] = None
+        if text:
+            try:
+                seconds[name] = float(text)
+            except ValueError:
+                problems.append(f"{name} is {text!r}: it must be a number of seconds")
+    if problems:
+        raise ConfigError(problems)
+    return timeouts(heartbeat=seconds[HEARTBEAT_VARIABLE], init=seconds[INIT_VARIABLE])
 
 
 def base_url(bind: str, port: int) -> str:

@@ -192,8 +192,11 @@ class Console:
         """The step is not worth a word: the host asks once more before it enables an app."""
 
     def _step_failed(self, app_id: str, step: str, cause: str) -> None:
-        # One app's failure is told at length by `failure()`.
-        self.labelled(step, f"failed  {cause}" if self._several else "failed", app_id)
+        self.labelled(step, f"failed  {self._why(step, cause)}".rstrip(), app_id)
+
+    def _why(self, step: str, cause: str) -> str:
+        """Why a step failed, unless `failure()` is about to tell it at length."""
+        return cause if self._several or step == "disabled" else ""
 
     def _progress(self, app_id: str, step: str, percent: int) -> None:
         """One line per ten percent; none for a step that goes from nothing to 100 at once."""
@@ -337,7 +340,7 @@ class TerminalConsole(Console):
         self._end(app_id, step)
         line = Text().append(" ✗ ", style="bold red")
         line.append(f"{self._prefix(app_id)}{step:<{_LABEL_WIDTH}}", style="bold")
-        line.append(f"  {self._clean(cause) if self._several else 'failed'}", style="red")
+        line.append(f"  {self._clean(self._why(step, cause)) or 'failed'}", style="red")
         self._rich.print(line, soft_wrap=True)
 
     def _progress(self, app_id: str, step: str, percent: int) -> None:

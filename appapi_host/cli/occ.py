@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from appapi_host.cli import apps, daemons
-from appapi_host.cli.common import default_data_dir
+from appapi_host.cli.common import default_data_dir, timeouts_from
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import (
     Argument,
@@ -68,7 +68,9 @@ def _run(data_dir: Path | None, words: Sequence[str]) -> int:
         print(describe_command(command))
         return 0
     session = Session(
-        HostSettings(data_dir=data_dir or default_data_dir(os.environ)),
+        HostSettings(
+            data_dir=data_dir or default_data_dir(os.environ), timeouts=timeouts_from(os.environ)
+        ),
         sys.stdout,
         sys.stderr,
         quiet=given.flag("quiet"),

@@ -14,8 +14,10 @@ from appapi_host.cli.common import (
     listen,
     parse_environment,
     timeouts,
+    timeouts_from,
 )
 from appapi_host.errors import HostError
+from exapp_sdk.errors import ConfigError
 
 
 def test_data_directory_is_the_named_one_or_the_platforms(tmp_path: Path) -> None:
@@ -28,6 +30,16 @@ def test_limits_keep_their_default_unless_given() -> None:
     assert timeouts(heartbeat=None, init=None).heartbeat == 90
     assert timeouts(heartbeat=5, init=6).heartbeat == 5
     assert timeouts(heartbeat=5, init=6).init == 6
+
+
+def test_limits_can_be_told_by_the_environment() -> None:
+    variables = ("APPAPI_HOST_HEARTBEAT_TIMEOUT", "APPAPI_HOST_INIT_TIMEOUT")
+    assert timeouts_from({variables[0]: "1.5"}).heartbeat == 1.5
+    assert timeouts_from({variables[1]: "9"}).init == 9
+    assert timeouts_from({}) == timeouts(heartbeat=None, init=None)
+    with pytest.raises(ConfigError) as caught:
+        timeouts_from(dict.fromkeys(variables, "soon"))
+    assert len(caught.value.problems) == 2
 
 
 @pytest.mark.parametrize(

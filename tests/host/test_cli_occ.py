@@ -287,6 +287,36 @@ def test_app_whose_daemon_is_gone_is_unregistered_only_with_force(occ: Occ, tmp_
     assert occ("app_api:app:list")[0] == ["ExApps:"]
 
 
+def test_limit_that_is_no_number_is_named(occ: Occ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPAPI_HOST_INIT_TIMEOUT", "soon")
+    out, err, code = occ("app_api:app:list")
+    assert (out, code) == ([], 1)
+    assert "APPAPI_HOST_INIT_TIMEOUT is 'soon'" in usage_error(err)
+
+
+def test_help_of_the_program_names_all_three_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    commands = capsys.readouterr().out.partition("Commands:\n")[2]
+    assert [line.split()[0] for line in commands.splitlines()] == ["run", "serve", "occ"]
+    assert main(["run", "--help"]) == 0
+    assert "PATH [-- COMMAND ...]" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert main([]) == 2
+
+
+def test_help_loads_neither_the_host_nor_the_terminal() -> None:
+    code = (
+        "import sys\n"
+        "from appapi_host.__main__ import main\n"
+        "main(['--help'])\n"
+        "print(sorted({'rich', 'httpx', 'lxml', 'uvicorn', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_bug_is_one_line_that_asks_for_a_report(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

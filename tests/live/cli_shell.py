@@ -1,6 +1,7 @@
 """Runs the command line as a person does: real processes, read line by line."""
 
 import os
+import pty
 import re
 import shutil
 import socket
@@ -100,6 +101,27 @@ class Shell:
             text=True,
             check=False,
         )
+
+    def at_terminal(self, *words: object) -> tuple[str, int]:
+        """Run a command whose standard output is a terminal; what that got, and the exit code."""
+        master, slave = pty.openpty()
+        with (
+            os.fdopen(master, "rb", buffering=0) as screen,
+            subprocess.Popen(
+                [sys.executable, "-m", "appapi_host", *map(str, words)],
+                env=self.environment(TERM="xterm-256color", COLUMNS="100"),
+                cwd=self.folder,
+                stdout=slave,
+                stderr=slave,
+            ) as process,
+        ):
+            os.close(slave)
+            shown = b""
+            with suppress(OSError):  # how a terminal says that nobody writes any more
+                while part := screen.read(65536):
+                    shown += part
+            process.wait()
+        return shown.decode(), process.returncode
 
     def occ(self, *words: object) -> tuple[list[str], int]:
         """Run an occ command; its standard output and its exit code."""

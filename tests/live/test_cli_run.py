@@ -344,3 +344,33 @@ def test_environment_of_the_shell_is_not_taken_for_that_of_the_app(shell: Shell,
     done = shell.call("run", app, "--once", APP_ID="other", APP_PORT="1")
     assert done.returncode == 0, done.stderr
     assert os.environ.get("APP_ID") is None
+
+
+def test_terminal_sees_ticks_and_a_bar(shell: Shell, app: Path) -> None:
+    shown, code = shell.at_terminal("run", app, "--once", "--env", "MODE=init")
+    assert code == 0, shown
+    assert shown.count("✓") == 5
+    assert "━" in shown
+    assert "\x1b[?25h" in shown  # the cursor is back
+
+
+def test_terminal_sees_a_failure_in_a_frame(shell: Shell, app: Path) -> None:
+    shown, code = shell.at_terminal("run", app, "--once", "--env", "MODE=exit")
+    assert code == 1
+    for text in ("╭", "plain could not be installed", "exit code 3", "cannot find my model"):
+        assert text in shown
+
+
+def test_app_that_does_not_agree_to_be_disabled_is_stopped_all_the_same(
+    shell: Shell, app: Path
+) -> None:
+    (app / "main.py").write_text(
+        (app / "main.py")
+        .read_text()
+        .replace('self.path.endswith("=1")', "False")
+        .replace('"not today" if refuses else ""', '"no" if self.path.endswith("=0") else ""')
+    )
+    with shell.start("run", app) as running:
+        running.until("Ctrl-C stops it")
+        assert running.stop(signal.SIGINT) == 0
+    assert "disabled    failed  no" in running.lines

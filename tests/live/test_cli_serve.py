@@ -60,6 +60,7 @@ def test_process_install_lives_through_all_commands(
     assert get(f"{serve.url}/index.php/apps/app_api/proxy/plain/public/x")[0] == 200
     serve.until("user → app +GET .*public/x +200")
     assert shell.occ(*words) == (["ExApp plain is already registered."], 3)
+    assert shell.occ(*words, "--test-deploy-mode")[1] == 0
     assert shell.occ("app_api:app:enable", "plain") == (["ExApp plain already enabled."], 0)
     assert shell.occ("app_api:app:disable", "plain") == (["ExApp plain successfully disabled."], 0)
     assert processes_of(shell.data_dir) == []
@@ -327,3 +328,15 @@ def test_second_ctrl_c_ends_serve_at_once_and_the_next_one_finds_the_apps(
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=5)
+
+
+def test_terminal_sees_a_bar_besides_the_lines(shell: Shell, serve: Running, info: Path) -> None:
+    (info.parent.parent / "Procfile").write_text(f"web: MODE=init {sys.executable} main.py\n")
+    words = ("occ", "app_api:app:register", "plain", "local", "--info-xml", info, "--wait-finish")
+    shown, code = shell.at_terminal(*words)
+    assert code == 0, shown
+    assert "━" in shown
+    assert "✓" not in shown
+    assert "ExApp plain deployed successfully." in shown
+    assert "ExApp plain successfully registered." in shown
+    assert shell.occ("app_api:app:unregister", "plain")[1] == 0
