@@ -266,7 +266,7 @@ class ExApp(Hooks):
             # AppAPI takes 404 as "nothing to prepare".
             await refuse(scope, send, 404, "This app has nothing to prepare.")
             return
-        session.jobs.start()
+        await session.jobs.start()
         await send_json(send, 200, {})
 
     async def _answer_enabled(self, session: _Session, scope: Scope, send: Send) -> None:

@@ -22,7 +22,7 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from exapp_sdk.errors import InitInterruptedError, OCSError, TransportError
 from exapp_sdk.protocol.auth import Secret
@@ -232,7 +232,7 @@ class InitJobs:
         """Whether a preparation is under way, its last report included."""
         return self._running
 
-    def start(self) -> bool:
+    async def start(self) -> bool:
         """Begin, unless one runs already.
 
         Returns:
@@ -246,14 +246,16 @@ class InitJobs:
                 logger.info("init runs already, the second request starts nothing")
             return self._again
         self._running = True
-        self._task_group.start_soon(self._supervise, name="exapp-sdk init")
+        # Not start_soon(): a task that is cancelled before its first step could report nothing.
+        await self._task_group.start(self._supervise, name="exapp-sdk init")
         return True
 
     def switched(self) -> None:
         """The host has sent `PUT /enabled`: it has taken notice of a "100" that is under way."""
         self._switched = True
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
         try:
             self._again = True
             while self._again:

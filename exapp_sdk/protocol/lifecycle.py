@@ -65,6 +65,7 @@ class Event(StrEnum):
     DISABLE = "disable"
     DISABLE_FINISHED = "disable finished"
     UPDATE = "update"
+    ROLLED_BACK = "rolled back"  # an update failed, the older version is in place again
     INTERRUPTED = "interrupted"  # whoever was at work died
     UNREGISTER = "unregister"
 
@@ -76,12 +77,14 @@ _TABLE: dict[State, dict[Event, State]] = {
     _S.DEPLOYING: {
         _E.DEPLOYED: _S.WAITING,
         _E.DEPLOY_FAILED: _S.FAILED,
+        _E.ROLLED_BACK: _S.DISABLED,
         _E.INTERRUPTED: _S.FAILED,
         _E.UNREGISTER: _S.ABSENT,
     },
     _S.WAITING: {
         _E.HEARTBEAT_ANSWERED: _S.INITIALIZING,
         _E.HEARTBEAT_FAILED: _S.FAILED,
+        _E.ROLLED_BACK: _S.DISABLED,
         _E.INTERRUPTED: _S.FAILED,
         _E.UNREGISTER: _S.ABSENT,
     },
@@ -91,6 +94,7 @@ _TABLE: dict[State, dict[Event, State]] = {
         _E.INIT_RESTARTED: _S.INITIALIZING,
         _E.INIT_FAILED: _S.FAILED,
         _E.INIT_FINISHED: _S.ENABLING,
+        _E.ROLLED_BACK: _S.DISABLED,
         _E.INTERRUPTED: _S.FAILED,
         _E.DISABLE: _S.DISABLING,
         _E.UNREGISTER: _S.ABSENT,
@@ -117,6 +121,7 @@ _TABLE: dict[State, dict[Event, State]] = {
     },
     _S.DISABLED: {
         _E.ENABLE: _S.ENABLING,
+        _E.ROLLED_BACK: _S.DISABLED,  # the new version refused to be enabled
         _E.UPDATE: _S.DEPLOYING,
         _E.UNREGISTER: _S.ABSENT,
     },
@@ -129,6 +134,7 @@ _TABLE: dict[State, dict[Event, State]] = {
         _E.ENABLE: _S.ENABLING,
         _E.DISABLE: _S.DISABLING,
         _E.UPDATE: _S.DEPLOYING,
+        _E.ROLLED_BACK: _S.DISABLED,
         _E.UNREGISTER: _S.ABSENT,
     },
 }
