@@ -385,7 +385,7 @@ class _Pool:
             trust_env=False,
             cookies=no_cookies,
             headers={
-                b"user-agent": f"{agent} (exapp-sdk/{_own_version()})".encode(),
+                b"user-agent": f"{agent} (exapp-sdk/{_OWN_VERSION})".encode(),
                 b"ocs-apirequest": b"true",
                 b"accept": b"application/json",
             },
@@ -491,12 +491,15 @@ def _check(endpoint: Endpoint[DataT], data: Any) -> DataT:
         ) from error
 
 
-@lru_cache(maxsize=1)
 def _own_version() -> str:
     try:
         return distribution_version("exapp-sdk")
     except PackageNotFoundError:  # copied into an image without its metadata
         return "0"
+
+
+# With the module, which is imported in a thread: it reads files.
+_OWN_VERSION: Final = _own_version()
 
 
 def tls_context(bundles: Iterable[str] = _CA_BUNDLES) -> ssl.SSLContext:
