@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import httpcore  # noqa: F401  # httpx would import it at the first request, and block the loop
 import httpx
 
 from appapi_host.events import Direction, EventBus, Exchange, masked_headers

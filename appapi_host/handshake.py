@@ -77,12 +77,15 @@ class Handshake:
     async def wait_for_heartbeat(self) -> None:
         """Ask `GET /heartbeat` until it is answered with 200 and `{"status": "ok"}`.
 
+        A health check of the app's own comes first, where its backend knows of one.
+
         Raises:
             StepTimeout: no good answer within the limit.
             StepError: the app ended, or what answers cannot be an ExApp.
             NotFoundError: the app was unregistered meanwhile.
         """
         app = await self._app()
+        await self._unless_ended(app, "healthcheck", lambda: self._backend.ready(app))
         with stepping(self._bus, self.app_id, "heartbeat"):
             await self._unless_ended(app, "heartbeat", lambda: self._poll_heartbeat(app))
 

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from appapi_host.app_client import AppClient, TransportFactory
 from appapi_host.deploy import load
-from appapi_host.deploy.base import DeployBackend, Deployment
+from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.deploy.environment import build_environment
 from appapi_host.errors import (
     AlreadyExistsError,
@@ -36,6 +36,7 @@ from appapi_host.events import (
     ProgressChanged,
     StepFailed,
     StepFinished,
+    StepStarted,
 )
 from appapi_host.handshake import OUTPUT_LINES, Handshake, stepping
 from appapi_host.info_xml import AppInfo
@@ -92,6 +93,7 @@ class Host:
         self._group = group
         self._backends = dict(backends or {})
         self._shown_progress: dict[str, int] = {}
+        self._init_began: dict[str, float] = {}
 
     @classmethod
     @asynccontextmanager
@@ -122,6 +124,7 @@ class Host:
                 transport_for=transport_for,
             )
             await stack.enter_async_context(host.client)
+            stack.enter_context(host.bus.subscribed(host._note_time))
             try:
                 yield host
             finally:
@@ -179,7 +182,7 @@ class Host:
         Args:
             info: the app's description.
             daemon: where to deploy, by name; the default daemon if not given.
-            source: folder of the app, for backends that install from one.
+            source: absolute folder of the app, for backends that install from one.
             command: what to start instead of what the folder declares.
             environment: values for variables that the info declares.
             mounts: what to mount.
@@ -210,25 +213,80 @@ class Host:
             status=Status().deploy_reported(0, now=int(time.time())),
             routes=info.routes,
             created_time=int(time.time()),
+            options={
+                "environment": dict(environment or {}),
+                "mounts": [list(mount) for mount in mounts],
+                "source": str(source or ""),
+                "command": list(command),
+            },
         )
         app = await self.registry.add_app(app)
-        await self._deploy(
-            app,
-            backend,
-            info,
-            Deployment(app, {}, source, tuple(command), self._storage(app), tuple(mounts)),
-            environment or {},
-        )
-        handshake = self._handshake(app)
         try:
-            await handshake.wait_for_heartbeat()
-        except StepError as error:
-            await self._record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
+            await self._deploy(app, backend, self._deployment(app, info))
+        except BaseException:
+            # Cancellation too: an interrupted deployment must not leave a row that nobody can use.
+            with anyio.CancelScope(shield=True):
+                await self.registry.remove_app(app.app_id)
             raise
-        app = await handshake.begin_init()
-        if wait_finish or app.state is not State.INITIALIZING:
-            # Where init is over already, its outcome is known without waiting.
-            app = await self._wait_for_init(handshake)
+        return await self._bring_up(app, wait_finish=wait_finish)
+
+    async def update(
+        self,
+        info: AppInfo,
+        *,
+        wait_finish: bool = True,
+        keep_disabled: bool = False,
+    ) -> AppRecord:
+        """Replace an app by another version: same port, secret, data and options.
+
+        What the new version needs is fetched while the old one serves. If the new one does not get
+        to enabled, the old one is put back and the error is raised.
+
+        Args:
+            info: the new version's description; any version but the present one will do.
+            wait_finish: wait until the new version is enabled. Without it, nobody is there who
+                could put the old one back if the initialization fails.
+            keep_disabled: an app that was disabled is disabled again in the end; otherwise it ends
+                enabled, as with the real one.
+
+        Returns:
+            The record; unchanged if that version is installed already.
+
+        Raises:
+            NotFoundError: not registered.
+            DeployError, StepError, RefusedError: as for `register()`; the old version is back.
+        """
+        old = await self.app(info.id)
+        if old.version == info.version:
+            return old
+        backend = self.backend(old)
+        was_enabled = old.enabled
+        new = replace(
+            old,
+            version=info.version,
+            name=info.name,
+            routes=info.routes,
+            status=Status(type="update"),
+        )
+        deployment = self._deployment(new, info)
+        await backend.prepare(deployment, self._report_to_bus(info.id))
+        if was_enabled:
+            try:
+                await self.disable(info.id)
+            except RefusedError as error:
+                self._warn(info.id, f"did not want to be disabled: {error.cause}")
+        await backend.set_aside(old)
+        try:
+            app = await self._transition(info.id, partial(_updated, new))
+            await self._deploy(app, backend, replace(deployment, app=app), is_prepared=True)
+            app = await self._bring_up(app, wait_finish=wait_finish)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self._roll_back(old, backend, error, enable=was_enabled)
+            raise
+        await backend.discard(app)
+        if keep_disabled and not was_enabled:
+            app = await self.disable(info.id)
         return app
 
     async def enable(self, app_id: str) -> AppRecord:
@@ -297,6 +355,7 @@ class Host:
                 raise
         await self.registry.remove_app(app_id)
         self._shown_progress.pop(app_id, None)
+        self._init_began.pop(app_id, None)
 
     async def app(self, app_id: str) -> AppRecord:
         """The record of an app.
@@ -352,7 +411,9 @@ class Host:
                 self._warn(
                     app_id, "reported 100 with an error; like Nextcloud, the host enables it"
                 )
-            seconds = now - (app.status.init_start_time or now)
+            # In whole seconds only if another process sent /init.
+            began = self._init_began.pop(app_id, None)
+            seconds = time.time() - (began or app.status.init_start_time or now)
             self.bus.emit(StepFinished(app_id, "init", seconds))
             await self._owned(self._handshake(app).enable)
 
@@ -436,15 +497,39 @@ class Host:
             )
         return daemon
 
+    def _deployment(self, app: AppRecord, info: AppInfo) -> Deployment:
+        storage = self._storage(app)
+        options = app.options
+        environment = build_environment(
+            self.settings, app, info, storage=storage, overrides=options.get("environment", {})
+        )
+        return Deployment(
+            app,
+            environment,
+            info=info,
+            source=Path(options["source"]) if options.get("source") else None,
+            command=tuple(options.get("command", ())),
+            storage=storage,
+            mounts=tuple(
+                (source, target, mode) for source, target, mode in options.get("mounts", ())
+            ),
+        )
+
+    def _report_to_bus(self, app_id: str) -> ReportProgress:
+        async def report(percent: int) -> None:
+            self.bus.emit(ProgressChanged(app_id, "deploy", percent))
+
+        return report
+
     async def _deploy(
         self,
         app: AppRecord,
         backend: DeployBackend,
-        info: AppInfo,
         deployment: Deployment,
-        overrides: Mapping[str, str],
+        *,
+        is_prepared: bool = False,
     ) -> None:
-        """Deploy; on failure the row is gone again, as after a failed install of the real one."""
+        """Put the app in place and note how far that is."""
 
         async def report(percent: int) -> None:
             now = int(time.time())
@@ -454,23 +539,14 @@ class Host:
             )
             self.bus.emit(ProgressChanged(app.app_id, "deploy", percent))
 
-        environment = build_environment(
-            self.settings, app, info, storage=deployment.storage, overrides=overrides
-        )
-        try:
-            with stepping(self.bus, app.app_id, "deploy"):
-                try:
-                    notes = await backend.deploy(
-                        replace(deployment, environment=environment), report
-                    )
-                except DeployError as error:
-                    self.bus.emit(StepFailed(app.app_id, "deploy", error.cause, error.remedy))
-                    raise
-        except BaseException:
-            # Cancellation too: an interrupted deployment must not leave a row that nobody can use.
-            with anyio.CancelScope(shield=True):
-                await self.registry.remove_app(app.app_id)
-            raise
+        with stepping(self.bus, app.app_id, "deploy"):
+            try:
+                if not is_prepared:
+                    await backend.prepare(deployment, report)
+                notes = await backend.deploy(deployment, report)
+            except DeployError as error:
+                self.bus.emit(StepFailed(app.app_id, "deploy", error.cause, error.remedy))
+                raise
         now = int(time.time())
         await self.registry.apply(
             app.app_id,
@@ -479,6 +555,39 @@ class Host:
                 deployment=dict(notes),
             ),
         )
+
+    async def _bring_up(self, app: AppRecord, *, wait_finish: bool) -> AppRecord:
+        """From deployed to enabled."""
+        handshake = self._handshake(app)
+        try:
+            await handshake.wait_for_heartbeat()
+        except StepError as error:
+            await self._record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
+            raise
+        app = await handshake.begin_init()
+        if wait_finish or app.state is not State.INITIALIZING:
+            # Where init is over already, its outcome is known without waiting.
+            app = await self._wait_for_init(handshake)
+        return app
+
+    async def _roll_back(
+        self, old: AppRecord, backend: DeployBackend, error: BaseException, *, enable: bool
+    ) -> None:
+        """Put the old version back after a failed update, as it was before."""
+        failure = (
+            f"update failed: {error}" if isinstance(error, HostError) else "update interrupted"
+        )
+        self._warn(old.app_id, f"{failure}; going back to version {old.version}")
+        try:
+            notes = await backend.restore(old)
+            await self.registry.apply(old.app_id, partial(_rolled_back, old, notes, failure))
+            if enable:
+                await self.enable(old.app_id)
+                await self.registry.apply(old.app_id, lambda app: replace(app, failure=failure))
+            else:
+                await backend.stop(await self.app(old.app_id))
+        except HostError as second:
+            self._warn(old.app_id, f"version {old.version} could not be put back: {second}")
 
     async def _wait_for_init(self, handshake: Handshake) -> AppRecord:
         try:
@@ -544,6 +653,10 @@ class Host:
             return None
         return self.settings.data_dir.absolute() / "apps" / app.app_id / "storage"
 
+    def _note_time(self, event: object) -> None:
+        if isinstance(event, StepStarted) and event.step == "init":
+            self._init_began[event.app_id] = time.time()
+
     def _show_progress(self, app_id: str, percent: int) -> None:
         """Emit the progress of init, once per change.
 
@@ -559,6 +672,26 @@ class Host:
 
 def _with_notes(notes: Mapping[str, Any], app: AppRecord) -> AppRecord:
     return replace(app, deployment=dict(notes))
+
+
+def _updated(new: AppRecord, app: AppRecord) -> AppRecord:
+    """What an update changes; everything else stays as it is now."""
+    return replace(
+        app.after(Event.UPDATE, status=new.status.deploy_reported(0, now=int(time.time()))),
+        version=new.version,
+        name=new.name,
+        routes=new.routes,
+    )
+
+
+def _rolled_back(
+    old: AppRecord, notes: Mapping[str, Any], failure: str, app: AppRecord
+) -> AppRecord:
+    """The old version's row, disabled."""
+    changed = app.after(Event.ROLLED_BACK, status=old.status, enabled=False, failure=failure)
+    return replace(
+        changed, version=old.version, name=old.name, routes=old.routes, deployment=dict(notes)
+    )
 
 
 def _could_not_start(cause: str, app: AppRecord) -> AppRecord:

@@ -90,6 +90,8 @@ class AppRecord:
         failure: why the last operation failed; kept beside `status.error`, which AppAPI clears when
             an app refuses to be enabled.
         deployment: what the deploy backend noted, for instance a process id.
+        options: what the person who installed it chose, kept for updates: `environment`
+            (name → value), `mounts` (list of source, target, mode), `source`, `command`.
     """
 
     app_id: str
@@ -105,6 +107,7 @@ class AppRecord:
     created_time: int = 0
     failure: str = ""
     deployment: Mapping[str, Any] = field(default_factory=_empty)
+    options: Mapping[str, Any] = field(default_factory=_empty, repr=False)
 
     def credentials(self, user_id: str = "") -> Credentials:
         """How the host signs requests to this app."""

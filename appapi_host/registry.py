@@ -67,7 +67,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             routes TEXT NOT NULL,
             created_time INTEGER NOT NULL,
             failure TEXT NOT NULL,
-            deployment TEXT NOT NULL
+            deployment TEXT NOT NULL,
+            options TEXT NOT NULL
         )
         """,
         "CREATE UNIQUE INDEX apps_daemon_port ON apps (daemon, port)",
@@ -623,6 +624,7 @@ def _app_values(app: AppRecord) -> dict[str, Any]:
         "created_time": app.created_time,
         "failure": app.failure,
         "deployment": _dumps(app.deployment),
+        "options": _dumps(app.options),
     }
 
 
@@ -642,6 +644,7 @@ def _app(row: sqlite3.Row) -> AppRecord:
             created_time=row["created_time"],
             failure=row["failure"],
             deployment=_mapping(row["deployment"]),
+            options=_mapping(row["options"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise HostError(

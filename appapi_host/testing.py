@@ -16,12 +16,12 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from appapi_host.app_client import memory_transport, user_client
 from appapi_host.asgi import create_app, serve
-from appapi_host.deploy.base import Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.events import Direction, Event, EventBus, Exchange
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import AccessLevel, AppRecord, Daemon, Route
-from appapi_host.settings import HostSettings
+from appapi_host.settings import HostSettings, Timeouts
 from exapp_sdk import ExApp
 from exapp_sdk.errors import LocalProtocolError
 from exapp_sdk.protocol.environ import Settings
@@ -35,6 +35,9 @@ __all__ = ["InstalledApp", "MemoryBackend", "TestHost", "live_host", "memory_hos
 
 MEMORY_URL: Final = "http://host.test"
 APP_URL: Final = "http://exapp.test"
+
+TEST_TIMEOUTS: Final = Timeouts(heartbeat=15.0, init=60.0, enabled_request=15.0)
+"""A test that hangs for 40 minutes tells nobody anything."""
 
 DEFAULT_INFO: Final = AppInfo(
     id="exapp_under_test",
@@ -244,7 +247,7 @@ LIVE_DAEMON: Final = Daemon(
 )
 
 
-class MemoryBackend:
+class MemoryBackend(DeployBackend):
     """Deploys app objects within this process.
 
     Attributes:
@@ -336,7 +339,7 @@ class MemoryBackend:
 @asynccontextmanager
 async def memory_host(settings: HostSettings | None = None) -> AsyncIterator[TestHost]:
     """A host without sockets, files or processes, for apps that are `ExApp` objects."""
-    settings = settings or HostSettings()
+    settings = settings or HostSettings(timeouts=TEST_TIMEOUTS)
     bus = EventBus()
     events: list[Event] = []
     backend = MemoryBackend(settings, bus)
@@ -375,7 +378,8 @@ async def live_host(
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    settings = replace(settings or HostSettings(), data_dir=data_dir, port=port)
+    settings = settings or HostSettings(timeouts=TEST_TIMEOUTS)
+    settings = replace(settings, data_dir=data_dir, port=port)
     bus = EventBus()
     events: list[Event] = []
     async with Host.open(settings, bus=bus) as host, anyio.create_task_group() as group:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from appapi_host.events import EventBus
-from appapi_host.records import AppRecord
+from appapi_host.info_xml import AppInfo
+from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
 
 __all__ = ["DeployBackend", "Deployment", "ReportProgress"]
@@ -23,6 +24,7 @@ class Deployment:
         app: the registered app: id, port, secret, daemon.
         environment: all variables the app gets, in the order of the documentation; it holds the
             secret, so it is never shown.
+        info: what the app says about itself.
         source: folder of the app, if it is installed from one.
         command: what to start instead of what the folder declares.
         storage: folder that survives updates (`APP_PERSISTENT_STORAGE`), where the backend runs on
@@ -32,6 +34,7 @@ class Deployment:
 
     app: AppRecord
     environment: Mapping[str, str] = field(repr=False)
+    info: AppInfo | None = None
     source: Path | None = None
     command: tuple[str, ...] = ()
     storage: Path | None = None
@@ -39,7 +42,7 @@ class Deployment:
 
 
 class DeployBackend(Protocol):
-    """One way to deploy apps.
+    """One way to deploy apps; inherit from it for what most backends do alike.
 
     A backend keeps nothing in memory that it could not do without: what it must know again after a
     restart of the host it returns as notes, which the registry stores in `AppRecord.deployment`
@@ -50,6 +53,22 @@ class DeployBackend(Protocol):
     """What a daemon's `accepts_deploy_id` names."""
 
     def __init__(self, settings: HostSettings, bus: EventBus) -> None: ...
+
+    async def check(self, daemon: Daemon) -> None:
+        """See whether a daemon can be used, when it is registered.
+
+        Raises:
+            HostError: it cannot, with the reason and what to do.
+        """
+        return
+
+    async def prepare(self, deployment: Deployment, report: ReportProgress) -> None:
+        """Fetch what `deploy()` will need, while an older version may still be at work.
+
+        Raises:
+            DeployError: it cannot be had; nothing was changed.
+        """
+        return
 
     async def deploy(self, deployment: Deployment, report: ReportProgress) -> Mapping[str, Any]:
         """Put the app in place and start it; replaces what an earlier deployment left.
@@ -66,9 +85,39 @@ class DeployBackend(Protocol):
         """Start the app again if it does not run; returns the notes to store."""
         ...
 
+    async def ready(self, app: AppRecord) -> None:
+        """Wait until the app may be asked for its heartbeat.
+
+        Raises:
+            StepError: it never will, for instance because its health check fails.
+        """
+        return
+
     async def stop(self, app: AppRecord) -> None:
         """Stop the app, its children too; nothing happens if it does not run."""
         ...
+
+    async def set_aside(self, app: AppRecord) -> None:
+        """Make room for another version, but keep this one until `discard()` or `restore()`."""
+        await self.stop(app)
+
+    async def restore(self, app: AppRecord) -> Mapping[str, Any]:
+        """Put what was set aside back in place of what came after it, and start it.
+
+        Args:
+            app: the record of the older version.
+
+        Returns:
+            Notes for the registry.
+
+        Raises:
+            DeployError: it could not be done.
+        """
+        return await self.start(app)
+
+    async def discard(self, app: AppRecord) -> None:
+        """Remove what was set aside: the new version is at work."""
+        return
 
     async def remove(self, app: AppRecord, *, data: bool) -> None:
         """Stop the app and remove all that `deploy()` made, with `data` also its storage."""

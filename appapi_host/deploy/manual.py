@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import anyio
 
-from appapi_host.deploy.base import Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.deploy.environment import reachable_override
 from appapi_host.events import EventBus
 from appapi_host.records import AppRecord
@@ -14,7 +14,7 @@ from appapi_host.settings import HostSettings
 __all__ = ["ManualBackend"]
 
 
-class ManualBackend:
+class ManualBackend(DeployBackend):
     """Deploys nothing, and so has nothing to stop, to remove or to read."""
 
     deploy_id: ClassVar[str] = "manual-install"

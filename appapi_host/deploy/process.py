@@ -27,7 +27,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from appapi_host.deploy.base import Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.errors import DeployError
 from appapi_host.events import EventBus, Notice
 from appapi_host.records import AppRecord
@@ -59,7 +59,7 @@ _KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
 _CHUNK: Final = 64 * 1024
 
 
-class ProcessBackend:
+class ProcessBackend(DeployBackend):
     """Starts an app's command on this machine."""
 
     deploy_id: ClassVar[str] = "process-install"

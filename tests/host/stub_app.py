@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import anyio
 
 from appapi_host.app_client import memory_transport
-from appapi_host.deploy.base import Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.errors import DeployError
 from appapi_host.events import Event, EventBus
 from appapi_host.host import Host
@@ -74,7 +74,7 @@ class StubApp:
         await send({"type": "http.response.body", "body": body})
 
 
-class StubBackend:
+class StubBackend(DeployBackend):
     """Deploys nothing; `end` makes the app end."""
 
     deploy_id: ClassVar[str] = "stub-install"
@@ -82,7 +82,9 @@ class StubBackend:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.end = anyio.Event()
+        self.prepare_error = ""
         self.deploy_error = ""
+        self.restore_error = ""
         self.start_error = ""
         self.notes: Mapping[str, Any] = {}
         self.stop_error = ""
@@ -112,6 +114,27 @@ class StubBackend:
         self.calls.append("remove with data" if data else "remove")
         if self.remove_error:
             raise DeployError(self.remove_error)
+
+    async def prepare(self, deployment: Deployment, report: ReportProgress) -> None:
+        self.calls.append("prepare")
+        await report(10)
+        if self.prepare_error:
+            raise DeployError(self.prepare_error)
+
+    async def ready(self, app: AppRecord) -> None:
+        self.calls.append("ready")
+
+    async def set_aside(self, app: AppRecord) -> None:
+        self.calls.append("set aside")
+
+    async def restore(self, app: AppRecord) -> Mapping[str, Any]:
+        self.calls.append("restore")
+        if self.restore_error:
+            raise DeployError(self.restore_error)
+        return {"restored": True}
+
+    async def discard(self, app: AppRecord) -> None:
+        self.calls.append("discard")
 
     async def exited(self, app: AppRecord) -> str:
         await self.end.wait()

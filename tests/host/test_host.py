@@ -1,8 +1,10 @@
 """The operations of the host as a library."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +20,7 @@ from appapi_host.errors import (
 from appapi_host.events import AppOutput, Notice, ProgressChanged, StepFailed
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
-from appapi_host.records import Daemon
+from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.stub_app import INFO, QUICK, Stage, stage
@@ -100,7 +102,7 @@ async def test_failed_deployment_leaves_no_row() -> None:
         assert caught.value.remedy == "try again"
         assert await s.host.registry.apps() == []
         assert [(e.step, e.cause) for e in s.kinds(StepFailed)] == [("deploy", "no such image")]
-        assert [e.percent for e in s.kinds(ProgressChanged)] == [50]
+        assert [e.percent for e in s.kinds(ProgressChanged)] == [10, 50]
 
 
 async def test_cancelled_deployment_leaves_no_row() -> None:
@@ -164,7 +166,7 @@ async def test_enable_sends_heartbeat_and_enabled_but_no_init() -> None:
         app = await s.host.enable("stub")
         assert app.state is State.ENABLED
         assert s.app.received == ["GET /heartbeat", "PUT /enabled?enabled=1"]
-        assert s.backend.calls == ["stop", "start"]
+        assert s.backend.calls == ["stop", "start", "ready"]
 
 
 async def test_enable_that_is_refused_or_not_answered_says_why() -> None:
@@ -352,3 +354,114 @@ async def test_app_whose_backend_is_gone_does_not_stop_a_restart() -> None:
         await s.host.registry.add_app(replace(app, app_id="other", daemon=odd))
         await s.host.resume()
         assert any("gone-install" in notice.text for notice in s.kinds(Notice))
+
+
+NEWER = replace(INFO, version="2.0.0", name="Newer", port=None, secret=None)
+
+
+async def test_update_fetches_first_and_keeps_port_secret_and_options() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register(environment={"X": "1"}, mounts=[("/a", "/b", "ro")])
+        before = await s.record()
+        s.app.received.clear()
+        s.backend.calls.clear()
+        app = await s.host.update(NEWER)
+        assert (app.state, app.version, app.name) == (State.ENABLED, "2.0.0", "Newer")
+        assert (app.port, app.secret, app.options) == (before.port, before.secret, before.options)
+        assert s.app.received == [
+            "PUT /enabled?enabled=0",
+            "GET /heartbeat",
+            "POST /init",
+            "GET /heartbeat",
+            "PUT /enabled?enabled=1",
+        ]
+        assert s.backend.calls == [
+            *("prepare", "stop", "set aside", "deploy"),
+            *("ready", "start", "ready", "discard"),
+        ]
+        assert s.backend.environment["APP_VERSION"] == "2.0.0"
+
+
+async def test_update_to_the_same_version_does_nothing() -> None:
+    async with stage() as s:
+        await installed(s)
+        before = await s.record()
+        assert await s.host.update(INFO) == before
+        assert s.backend.calls == []
+
+
+async def test_update_that_cannot_be_fetched_changes_nothing() -> None:
+    async with stage() as s:
+        await installed(s)
+        before = await s.record()
+        s.backend.prepare_error = "no such image"
+        with pytest.raises(DeployError, match="no such image"):
+            await s.host.update(NEWER)
+        assert await s.record() == before
+        assert s.app.received == []
+
+
+@pytest.mark.parametrize("fault", ["deploy", "heartbeat", "init", "enabled"])
+async def test_failed_update_brings_the_old_version_back(fault: str) -> None:
+    async with stage(QUICK) as s:
+        await installed(s)
+        if fault == "deploy":
+            s.backend.deploy_error = "disk full"
+        elif fault == "enabled":
+            s.app.answer("/enabled", 200, {"error": "no"})
+        else:
+            s.app.answer(f"/{fault}", 503)
+        s.app.before["/heartbeat"] = s.app.before["/enabled"] = anyio.lowlevel.checkpoint
+        original = s.backend.restore
+
+        async def restore(app: AppRecord) -> Mapping[str, Any]:
+            s.app.answer("/heartbeat", 200, {"status": "ok"})
+            s.app.answer("/enabled", 200, {"error": ""})
+            return await original(app)
+
+        s.backend.restore = restore  # type: ignore[method-assign]
+        with pytest.raises(HostError):
+            await s.host.update(NEWER)
+        app = await s.record()
+        assert (app.state, app.version, app.name) == (State.ENABLED, "1.0.0", "Stub")
+        assert app.failure.startswith("update failed: ")
+        assert app.deployment in ({"restored": True}, {})
+        assert "discard" not in s.backend.calls
+
+
+async def test_update_of_a_disabled_app_ends_enabled_unless_told_otherwise() -> None:
+    async with stage() as s:
+        await installed(s)
+        await s.host.disable("stub")
+        assert (await s.host.update(NEWER, keep_disabled=True)).state is State.DISABLED
+        assert (await s.host.update(INFO)).state is State.ENABLED
+
+
+async def test_failed_update_of_a_disabled_app_leaves_it_disabled() -> None:
+    async with stage() as s:
+        await installed(s)
+        await s.host.disable("stub")
+        s.backend.deploy_error = "disk full"
+        with pytest.raises(DeployError):
+            await s.host.update(NEWER)
+        app = await s.record()
+        assert (app.state, app.version) == (State.DISABLED, "1.0.0")
+
+
+async def test_update_that_cannot_be_undone_says_so() -> None:
+    async with stage() as s:
+        await installed(s)
+        s.backend.deploy_error = "disk full"
+        s.backend.restore_error = "still full"
+        with pytest.raises(DeployError, match="disk full"):
+            await s.host.update(NEWER)
+        assert any("could not be put back" in notice.text for notice in s.kinds(Notice))
+
+
+async def test_update_goes_on_when_the_old_version_does_not_want_to_be_disabled() -> None:
+    async with stage() as s:
+        await installed(s)
+        s.app.answer("/enabled", 200, {"error": "0"})  # an error for disabling only
+        assert (await s.host.update(NEWER)).version == "2.0.0"
+        assert any("did not want to be disabled" in notice.text for notice in s.kinds(Notice))
