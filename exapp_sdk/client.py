@@ -498,8 +498,10 @@ def _own_version() -> str:
         return "0"
 
 
-# With the module, which is imported in a thread: it reads files.
+# With the module, which is imported in a thread: both look through the files of what is installed,
+# pydantic once per process.
 _OWN_VERSION: Final = _own_version()
+TypeAdapter(int)
 
 
 def tls_context(bundles: Iterable[str] = _CA_BUNDLES) -> ssl.SSLContext:
