@@ -97,6 +97,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("exapp_sdk.protocol", "exapp_sdk.client", "appapi_host"),
     "starlette": ("exapp_sdk", "appapi_host"),
     "httpx": ("exapp_sdk.client", "appapi_host.app_client"),
+    "httpcore": ("appapi_host.app_client",),  # for the time of its import only
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "lxml": ("appapi_host.info_xml",),
     "docker": ("appapi_host.deploy.docker",),
