@@ -135,6 +135,8 @@ class ExApp(Hooks):
     def nextcloud(self) -> "Nextcloud":
         """The host, asked in the name of the app; `.as_user(user_id)` in a user's.
 
+        The first use imports the HTTP client, which takes about a tenth of a second.
+
         Raises:
             LocalProtocolError: the app does not run, so nothing would close the connections.
         """
