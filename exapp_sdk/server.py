@@ -20,6 +20,9 @@ __all__ = ["address_options", "import_string", "run"]
 _USAGE_ERROR: Final = 2
 """Exit code: what was configured cannot work, so trying again does not help."""
 
+_FAILURE: Final = 1
+_UVICORN_FAILURE: Final = 3
+
 _LAST_ANSWERS: Final = 3
 """Seconds for open connections when the app is stopped. Engines kill after 10, and the report that
 init was interrupted needs up to 5 of them."""
@@ -58,7 +61,11 @@ def run(
     except ConfigError as error:
         _exit_with(str(error))
     _show_own_log_lines()
-    server(app, **(chosen | options))
+    try:
+        server(app, **(chosen | options))
+    except SystemExit as end:
+        # Versions of uvicorn differ in this when they cannot start, for instance on a port in use.
+        sys.exit(_FAILURE if end.code == _UVICORN_FAILURE else end.code)
 
 
 def address_options(settings: Settings) -> dict[str, Any]:

@@ -138,6 +138,17 @@ def test_a_server_that_is_broken_is_no_missing_one(
         ExApp().run()
 
 
+@pytest.mark.usefixtures("environ")
+@pytest.mark.parametrize(("servers", "ours"), [(1, 1), (3, 1), (0, 0), (None, None)])
+def test_a_server_that_cannot_start_ends_the_app_with_1(servers: Any, ours: Any) -> None:
+    def server(app: Any, **options: Any) -> None:
+        raise SystemExit(servers)
+
+    with pytest.raises(SystemExit) as caught:
+        ExApp().run(server=server)
+    assert caught.value.code == ours
+
+
 # HaRP
 
 
