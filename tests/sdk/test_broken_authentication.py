@@ -7,8 +7,10 @@ refuse to send such headers.
 import base64
 import io
 import logging
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,8 +25,11 @@ from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
 from exapp_sdk.testing import running
 from tests.sdk.stage import AS_ALICE, SECRET, SETTINGS, SIGNED, RecordingHost
 
-EXAMPLES = 700
-"""Times the parameters of the test below: 7 ways of breaking, 2 loops, so about 10,000."""
+EXAMPLES = 720
+"""Times the parameters of the test below, 7 ways of breaking and 2 loops: 10,080 requests to each
+of three applications, the skeleton among them."""
+
+SKELETON = Path(__file__).parents[2] / "examples" / "skeleton"
 
 MANY = settings(
     max_examples=EXAMPLES,
@@ -154,6 +159,18 @@ def guarded(touched: list[str]) -> tuple[ExApp, AppAPIAuthMiddleware]:
     return app, AppAPIAuthMiddleware(inner, settings=SETTINGS)
 
 
+def guarded_skeleton(touched: list[str]) -> ExApp:
+    """The example that everybody copies, with a note wherever a handler of its would run."""
+    app: ExApp = runpy.run_path(str(SKELETON / "ex_app" / "lib" / "main.py"))["app"]
+
+    async def routes(scope: Any, receive: Any, send: Any) -> None:
+        touched.append(scope["path"])
+
+    app._router = routes  # type: ignore[assignment]
+    app._init = lambda progress: touched.append("init")
+    return app
+
+
 @contextmanager
 def everything_said() -> Iterator[io.StringIO]:
     """All that is logged or printed meanwhile."""
@@ -190,6 +207,7 @@ async def answer_of(app: Any, scope: dict[str, Any]) -> list[Message]:
 def test_broken_authentication_gets_nowhere(way: str, anyio_backend: str) -> None:
     touched: list[str] = []
     app, wrapped = guarded(touched)
+    skeleton = guarded_skeleton(touched)
 
     @MANY
     @given(
@@ -222,7 +240,7 @@ def test_broken_authentication_gets_nowhere(way: str, anyio_backend: str) -> Non
             "headers": [*headers, *more],
             "extensions": {"websocket.http.response": {}} if denial else {},
         }
-        for one in (app, wrapped):
+        for one in (app, wrapped, skeleton):
             requests.append(dict(scope))
             sent = answers_to(one, dict(scope))
             if socket and not denial:
@@ -240,13 +258,15 @@ def test_broken_authentication_gets_nowhere(way: str, anyio_backend: str) -> Non
         return sent
 
     context = running(app, settings=SETTINGS, transport=RecordingHost().transport)
+    second = running(skeleton, settings=SETTINGS, transport=RecordingHost().transport)
     with (
         everything_said() as said,
         anyio.from_thread.start_blocking_portal(anyio_backend) as portal,
         portal.wrap_async_context_manager(context),
+        portal.wrap_async_context_manager(second),
     ):
         check()
-    assert len(requests) >= 2 * EXAMPLES
+    assert len(requests) >= 3 * EXAMPLES
     for shown in (SECRET, RIGHT, "s3cr3t", base64.b64encode(f"alice:{SECRET}".encode()).decode()):
         assert shown not in said.getvalue()
     assert "Traceback" not in said.getvalue()
