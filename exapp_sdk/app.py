@@ -211,17 +211,17 @@ class ExApp(Hooks):
             await self._router(scope, receive, send)
         except ClientDisconnect:
             logger.debug("the client of %r went away", scope["path"])
-        except HTTPException as error:
-            if scope.get(RESPONSE_STARTED):
-                raise
-            headers = (error.headers or {}).items()
-            await refuse(scope, send, error.status_code, error.detail, headers=headers)
         except Exception as error:
-            if scope.get(RESPONSE_STARTED) and scope["type"] == "http":
+            started = scope.get(RESPONSE_STARTED, False)
+            if started and scope["type"] == "http":
                 raise  # half an answer: the server breaks off, so that it is not taken for a whole
+            if isinstance(error, HTTPException) and not started:
+                headers = (error.headers or {}).items()
+                await refuse(scope, send, error.status_code, error.detail, headers=headers)
+                return
             what = f"{scope.get('method', 'websocket')} {scope['path']!r}"
             log_exception(f"{what} failed", error, self._secret)
-            if not scope.get(RESPONSE_STARTED):
+            if not started:
                 await refuse(scope, send, 500, "Internal Server Error")
 
     def _running(self, what: str) -> _Session:

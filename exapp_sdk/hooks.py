@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 import anyio.to_thread
-from starlette.exceptions import HTTPException, WebSocketException
+from starlette.exceptions import WebSocketException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
@@ -404,9 +404,7 @@ class _SocketEndpoint:
             return
         except WebSocketException as error:
             await _close(websocket, error.code, error.reason)
-        except HTTPException:
-            raise  # before accept() it is an answer, see ExApp
-        except Exception:
+        except Exception:  # before accept() it becomes an answer, see ExApp
             if websocket.application_state is not WebSocketState.CONNECTING:
                 scope[RESPONSE_STARTED] = True
                 await _close(websocket, 1011, "")

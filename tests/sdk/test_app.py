@@ -298,6 +298,7 @@ async def test_websocket_that_hangs_up_in_receive_is_no_error(
     [
         (None, ["websocket.accept", "websocket.close"], 1000),
         (RuntimeError("x"), ["websocket.accept", "websocket.close"], 1011),
+        (HTTPException(404), ["websocket.accept", "websocket.close"], 1011),
         (WebSocketException(4000), ["websocket.accept", "websocket.close"], 4000),
     ],
 )
