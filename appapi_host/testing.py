@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from appapi_host.app_client import memory_transport, user_client
-from appapi_host.asgi import create_app, serve
+from appapi_host.asgi import create_app
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.events import Direction, Event, EventBus, Exchange
+from appapi_host.gateways import serve_host
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import AccessLevel, AppRecord, Daemon, Route
@@ -221,9 +223,9 @@ class TestHost:
         """
         source = None if isinstance(app, ExApp) else Path(app)
         if info is None:
-            info = DEFAULT_INFO if source is None else AppInfo.from_folder(source)
-        elif not isinstance(info, AppInfo):
-            info = AppInfo.from_folder(Path(info))
+            info = DEFAULT_INFO if source is None else source
+        if not isinstance(info, AppInfo):
+            info = await anyio.to_thread.run_sync(AppInfo.from_folder, Path(info))
         if isinstance(app, ExApp):
             backend = self.host.backend(MEMORY_DAEMON)
             if not isinstance(backend, MemoryBackend):
@@ -385,7 +387,7 @@ async def live_host(
     async with Host.open(settings, bus=bus) as host, anyio.create_task_group() as group:
         await host.users.create_defaults(loopback=True)
         await host.register_daemon(replace(LIVE_DAEMON, deploy_config={"nextcloud_url": url}))
-        await group.start(partial(serve, create_app(host), sockets=[listener]))
+        await group.start(partial(serve_host, host, sockets=[listener]))
         with bus.subscribed(events.append):
             try:
                 yield TestHost(host, url, events)

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import appapi_host.errors
+import appapi_host.pytest_plugin
 import appapi_host.settings
 import appapi_host.testing
 import exapp_sdk.errors
 import exapp_sdk.protocol.environ
+import exapp_sdk.testing
 from appapi_host.cli import commands as cli
 from appapi_host.cli import occ
 from exapp_sdk.client import Nextcloud
@@ -182,10 +184,10 @@ def test_every_module_and_name_of_the_protocol_has_an_entry() -> None:
 
 
 def test_every_fixture_and_what_it_hands_out_has_an_entry() -> None:
-    names = {"appapi_host", "live_appapi_host"}
+    names = {*appapi_host.pytest_plugin.__all__, *exapp_sdk.testing.__all__}
     names |= public_members(appapi_host.testing.InstalledApp)
     names |= public_members(appapi_host.testing.TestHost)
-    assert missing(names, "pytest", r"`(?:await )?{}\b") == set()
+    assert missing(names, "pytest", r"`(?:await |async with )?{}\b") == set()
 
 
 if __name__ == "__main__":
