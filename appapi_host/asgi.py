@@ -32,6 +32,9 @@ __all__ = ["bind", "create_app", "serve"]
 
 logger = logging.getLogger(__name__)
 
+_IP_FREEBIND: Final = 15
+"""From Linux's `in.h`; Python names it from 3.14 on."""
+
 GRACE_SECONDS: Final = 1
 """How long requests under way may go on when the server stops; whole seconds, as uvicorn has it."""
 
@@ -139,12 +142,13 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, is_future: bool = False) -> socket.socket:
     """A socket to listen on, before anything is started that needs its port.
 
     Args:
         host: address or name.
         port: 0 takes a free one; `getsockname()[1]` says which.
+        is_future: the address may become one of this machine later; Linux only.
 
     Raises:
         HostError: the port is in use, or the address is none of this machine.
@@ -166,6 +170,8 @@ def bind(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             # Elsewhere this option would let two hosts share the port.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_future:
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         listener.bind(address)
         # Listening at once: two hosts may both bind a port, but only one may listen on it, and
         # whoever connects from now on waits instead of being refused.

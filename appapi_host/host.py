@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,7 +21,7 @@ from anyio.abc import TaskGroup
 from appapi_host.app_client import AppClient, TransportFactory
 from appapi_host.deploy import load
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
-from appapi_host.deploy.environment import build_environment
+from appapi_host.deploy.environment import build_environment, host_url, is_loopback_url
 from appapi_host.errors import (
     AlreadyExistsError,
     DeployError,
@@ -49,7 +50,7 @@ from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
 from exapp_sdk.protocol.status import Status, report_event
 
-__all__ = ["DEFAULT_DAEMON_SETTING", "REGISTRY_FILE", "Host", "Mount"]
+__all__ = ["DEFAULT_DAEMON_SETTING", "REGISTRY_FILE", "Host", "Mount", "WayBack"]
 
 REGISTRY_FILE: Final = "state.sqlite3"
 DEFAULT_DAEMON_SETTING: Final = "default_daemon_config"
@@ -57,8 +58,26 @@ DEFAULT_DAEMON_SETTING: Final = "default_daemon_config"
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
 _SECRET_LENGTH: Final = 128
 
+_SERVER_SECONDS: Final = 2.0
+"""How long the process that serves may take to notice an app that another process registers."""
+
+_SERVER_LOOK: Final = 0.02
+"""Seconds between two looks whether it has."""
+
 Mount = tuple[str, str, str]
 """Source, target and mode (`rw` or `ro`)."""
+
+
+class WayBack(Protocol):
+    """How apps with a loopback of their own reach a host that listens on ours."""
+
+    async def open(self, daemon: Daemon, gateway: str) -> None:
+        """Listen on a gateway for the apps of a daemon, if that is not done yet.
+
+        Raises:
+            HostError: it is not possible.
+        """
+        ...
 
 
 class Host:
@@ -90,6 +109,8 @@ class Host:
         self.bus = bus or EventBus()
         self.users = Users(registry)
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
+        self.way_back: WayBack | None = None
+        """Set by what serves the host in this process."""
         self._group = group
         self._backends = dict(backends or {})
         self._shown_progress: dict[str, int] = {}
@@ -141,6 +162,27 @@ class Host:
         await self.registry.add_daemon(daemon)
         if set_default:
             await self.registry.set_setting(DEFAULT_DAEMON_SETTING, daemon.name)
+
+    async def check_daemon(self, daemon: Daemon) -> None:
+        """See whether apps can be deployed on a daemon, registered or not.
+
+        Raises:
+            HostError: they cannot, with the reason and what to do.
+        """
+        await self.backend(daemon).check(daemon)
+
+    async def gateway(self, daemon: Daemon) -> str:
+        """Where apps of a daemon find this machine, if they need that to reach the host.
+
+        Returns:
+            An address; empty if they share our loopback, or are given a URL that is valid anywhere.
+
+        Raises:
+            HostError: it cannot be found out.
+        """
+        if not is_loopback_url(host_url(self.settings, daemon)):
+            return ""
+        return await self.backend(daemon).gateway(daemon)
 
     def backend(self, app_or_daemon: AppRecord | Daemon) -> DeployBackend:
         """The deploy backend of an app or daemon.
@@ -222,7 +264,8 @@ class Host:
         )
         app = await self.registry.add_app(app)
         try:
-            await self._deploy(app, backend, self._deployment(app, info))
+            gateway = await self._open_gateway(app)
+            await self._deploy(app, backend, self._deployment(app, info, gateway))
         except BaseException:
             # Cancellation too: an interrupted deployment must not leave a row that nobody can use.
             with anyio.CancelScope(shield=True):
@@ -268,7 +311,7 @@ class Host:
             routes=info.routes,
             status=Status(type="update"),
         )
-        deployment = self._deployment(new, info)
+        deployment = self._deployment(new, info, await self._open_gateway(new))
         await backend.prepare(deployment, self._report_to_bus(info.id))
         if was_enabled:
             try:
@@ -497,11 +540,45 @@ class Host:
             )
         return daemon
 
-    def _deployment(self, app: AppRecord, info: AppInfo) -> Deployment:
+    async def _open_gateway(self, app: AppRecord) -> str:
+        """Make sure that an app will reach us, before it is started.
+
+        Returns:
+            The gateway that it has to use, or nothing.
+        """
+        gateway = await self.gateway(app.daemon)
+        if gateway and self.way_back is not None:
+            await self.way_back.open(app.daemon, gateway)
+        elif gateway:
+            await self._await_server(app, gateway)
+        return gateway
+
+    async def _await_server(self, app: AppRecord, gateway: str) -> None:
+        """Give the process that serves this registry the time to listen on a gateway."""
+        url = host_url(self.settings, app.daemon)
+        port = urlsplit(url).port or 80
+        if not await _is_answered(urlsplit(url).hostname or "", port):
+            return  # nobody serves; said elsewhere, and waiting would not help
+        with anyio.move_on_after(_SERVER_SECONDS):
+            while True:
+                if await _is_answered(gateway, port):
+                    return
+                await anyio.sleep(_SERVER_LOOK)
+        self._warn(
+            app.app_id,
+            f"nobody listens on {gateway} port {port}, where the app will look for {url}",
+        )
+
+    def _deployment(self, app: AppRecord, info: AppInfo, gateway: str) -> Deployment:
         storage = self._storage(app)
         options = app.options
         environment = build_environment(
-            self.settings, app, info, storage=storage, overrides=options.get("environment", {})
+            self.settings,
+            app,
+            info,
+            storage=storage,
+            gateway=gateway,
+            overrides=options.get("environment", {}),
         )
         return Deployment(
             app,
@@ -668,6 +745,15 @@ class Host:
 
     def _warn(self, app_id: str, text: str) -> None:
         self.bus.emit(Notice(app_id, text))
+
+
+async def _is_answered(address: str, port: int) -> bool:
+    """Whether connections to an address are accepted."""
+    try:
+        await (await anyio.connect_tcp(address, port)).aclose()
+    except OSError:
+        return False
+    return True
 
 
 def _with_notes(notes: Mapping[str, Any], app: AppRecord) -> AppRecord:

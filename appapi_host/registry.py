@@ -107,6 +107,7 @@ class Registry:
         self._path = path
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._changed = anyio.Event()
+        self._own_changes = 0
 
     @classmethod
     async def open(cls, path: Path | None, *, lock_timeout: float = LOCK_TIMEOUT) -> Self:
@@ -336,6 +337,27 @@ class Registry:
                 if await self._read(_data_version) != seen:
                     break
 
+    async def next_change(
+        self, seen: tuple[int, int] | None = None, *, interval: float = POLL_INTERVAL
+    ) -> tuple[int, int]:
+        """Wait until anything here is not as it was when `seen` was returned.
+
+        Args:
+            seen: what the last call returned; None returns at once.
+            interval: seconds after which a change made by another process may be noticed.
+
+        Returns:
+            What to give next time. Read after this call: what changes in between is seen then.
+        """
+        while True:
+            changed = self._changed
+            own = self._own_changes
+            revision = own, await self._read(_data_version)
+            if revision != seen:
+                return revision
+            with anyio.move_on_after(interval if self._path else None):
+                await changed.wait()
+
     async def add_user(self, user: User) -> None:
         """Store a new user.
 
@@ -407,6 +429,7 @@ class Registry:
 
         result = await self._read(transaction)
         changed, self._changed = self._changed, anyio.Event()
+        self._own_changes += 1
         changed.set()
         return result
 

@@ -86,8 +86,14 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "exapp_sdk": ("appapi_host",),
     "appapi_host.ocs": ("appapi_host.cli", "appapi_host.asgi", "appapi_host.proxy"),
     "appapi_host.proxy": ("appapi_host.cli", "appapi_host.asgi", "appapi_host.ocs"),
-    "appapi_host.host": ("appapi_host.cli", "appapi_host.asgi", "appapi_host.ocs"),
-    "appapi_host.asgi": ("appapi_host.cli",),
+    "appapi_host.host": (
+        "appapi_host.cli",
+        "appapi_host.asgi",
+        "appapi_host.gateways",
+        "appapi_host.ocs",
+    ),
+    "appapi_host.asgi": ("appapi_host.cli", "appapi_host.gateways"),
+    "appapi_host.gateways": ("appapi_host.cli",),
 }
 
 # Library → the only modules (packages with all that is in them) that may import it. A library that

@@ -15,13 +15,13 @@ from typing import Final, TextIO
 import anyio
 import anyio.abc
 
-from appapi_host.asgi import create_app, serve
 from appapi_host.cli.addresses import addresses, known_passwords, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.deploy import load
 from appapi_host.errors import HostError
 from appapi_host.events import Event, EventBus, StepFailed, StepFinished, StepStarted
+from appapi_host.gateways import serve_host
 from appapi_host.host import REGISTRY_FILE, Host
 from appapi_host.info_xml import AppInfo, EnvironmentVariable
 from appapi_host.records import AppRecord, Daemon
@@ -221,7 +221,7 @@ class _Run:
         async with Host.open(self.settings) as host:
             passwords = await known_passwords(host)
             async with anyio.create_task_group() as services:
-                await services.start(partial(serve, create_app(host), sockets=[self.listener]))
+                await services.start(partial(serve_host, host, sockets=[self.listener]))
                 try:
                     with host.bus.subscribed(partial(self._see, host, services)):
                         code = await self._with_server(host, passwords)

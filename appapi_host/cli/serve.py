@@ -12,13 +12,12 @@ from typing import Any, Final, TextIO
 import anyio
 import anyio.abc
 
-from appapi_host.asgi import create_app
-from appapi_host.asgi import serve as serve_http
 from appapi_host.cli.addresses import known_passwords, sign_in
 from appapi_host.cli.common import SERVE_LOCK, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.errors import HostError
 from appapi_host.events import AppOutput
+from appapi_host.gateways import serve_host
 from appapi_host.host import Host
 from appapi_host.records import AppRecord
 from appapi_host.settings import HostSettings
@@ -90,9 +89,7 @@ class _Serve:
                 async with anyio.create_task_group() as group:
                     with anyio.CancelScope() as work:
                         group.start_soon(self._watch_signals, work)
-                        await group.start(
-                            partial(serve_http, create_app(host), sockets=[self.listener])
-                        )
+                        await group.start(partial(serve_host, host, sockets=[self.listener]))
                         self._greet(passwords)
                         await self._start_apps(host)
                         group.start_soon(self._watch_apps, host, group)

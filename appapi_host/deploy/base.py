@@ -62,6 +62,18 @@ class DeployBackend(Protocol):
         """
         return
 
+    async def gateway(self, daemon: Daemon) -> str:
+        """Where this machine is found by apps of a daemon that have a loopback of their own.
+
+        Returns:
+            An address of this machine, on which the host then listens too; empty where apps share
+            our loopback, or where the machine is not the one that the daemon runs on.
+
+        Raises:
+            HostError: it cannot be found out.
+        """
+        return ""
+
     async def prepare(self, deployment: Deployment, report: ReportProgress) -> None:
         """Fetch what `deploy()` will need, while an older version may still be at work.
 

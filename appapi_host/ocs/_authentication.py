@@ -22,7 +22,7 @@ from exapp_sdk.errors import OCSError
 from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
 from exapp_sdk.protocol.ocs import NOT_AUTHENTICATED
 
-__all__ = ["Auth", "Caller", "OCSRefusal", "WhileDisabled", "authenticate"]
+__all__ = ["Auth", "Caller", "OCSRefusal", "WhileDisabled", "authenticate", "signer"]
 
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
 _UPDATING: Final = frozenset({"install", "update"})
@@ -144,6 +144,21 @@ async def authenticate(
             note=f"the user {caller.user.user_id!r} is no admin",
         )
     return caller
+
+
+async def signer(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+    """Who signed a request, before anything else of it is looked at.
+
+    A disabled app counts: which endpoints it may use is decided by `authenticate()`. Passwords are
+    not even compared.
+
+    Returns:
+        The caller, or why there is none.
+    """
+    headers = list(headers)
+    if not any(name == b"authorization-app-api" for name, _ in headers):
+        return Caller(refusal="the request is not signed by an app")
+    return await _identify(host, headers, WhileDisabled.ALLOWED)
 
 
 def _not_logged_in(note: str) -> OCSRefusal:
