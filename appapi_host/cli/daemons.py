@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import Argument, Command, Input, Option, UsageError, Value
-from appapi_host.errors import AlreadyExistsError
+from appapi_host.errors import AlreadyExistsError, HostError
 from appapi_host.records import Daemon
+
+if TYPE_CHECKING:
+    from appapi_host.host import Host
 
 __all__ = ["COMMANDS"]
 
@@ -55,8 +58,22 @@ async def _register(session: Session, given: Input) -> int:
         except AlreadyExistsError:  # registered by another process since we looked
             session.line(f"Skip registration, as daemon config `{name}` already registered.")
             return 0
-    session.line("Daemon successfully registered.")
+        session.line("Daemon successfully registered.")
+        await _check(session, host, daemon)
     return 0
+
+
+async def _check(session: Session, host: "Host", daemon: Daemon) -> None:
+    """Say what keeps apps from being deployed there, as long as nobody has tried.
+
+    Only a warning: the engine may be started later, and the real occ does not look at all.
+    """
+    try:
+        await host.check_daemon(daemon)
+    except HostError as error:
+        session.note(f"Warning: {error.cause}.")
+        if error.remedy:
+            session.note(f"What to do: {error.remedy}.")
 
 
 def _device(session: Session, given: Input) -> str:
