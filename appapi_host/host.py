@@ -279,6 +279,7 @@ class Host:
         *,
         wait_finish: bool = True,
         keep_disabled: bool = False,
+        redeploy: bool = False,
     ) -> AppRecord:
         """Replace an app by another version: same port, secret, data and options.
 
@@ -291,6 +292,7 @@ class Host:
                 could put the old one back if the initialization fails.
             keep_disabled: an app that was disabled is disabled again in the end; otherwise it ends
                 enabled, as with the real one.
+            redeploy: replace it even by the same version, which somebody has built anew.
 
         Returns:
             The record; unchanged if that version is installed already.
@@ -300,7 +302,7 @@ class Host:
             DeployError, StepError, RefusedError: as for `register()`; the old version is back.
         """
         old = await self.app(info.id)
-        if old.version == info.version:
+        if old.version == info.version and not redeploy:
             return old
         backend = self.backend(old)
         was_enabled = old.enabled

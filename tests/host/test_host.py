@@ -391,6 +391,28 @@ async def test_update_to_the_same_version_does_nothing() -> None:
         assert s.backend.calls == []
 
 
+async def test_same_version_is_deployed_anew_on_request() -> None:
+    async with stage() as s:
+        await installed(s)
+        app = await s.host.update(INFO, redeploy=True)
+        assert (app.state, app.version, app.deployment) == (State.ENABLED, "1.0.0", {"noted": True})
+        assert s.app.received[0] == "PUT /enabled?enabled=0"
+        assert s.backend.calls == [
+            *("prepare", "stop", "set aside", "deploy"),
+            *("ready", "start", "ready", "discard"),
+        ]
+
+
+async def test_failed_redeployment_goes_back_to_what_was_there() -> None:
+    async with stage() as s:
+        await installed(s)
+        s.backend.deploy_error = "disk full"
+        with pytest.raises(DeployError, match="disk full"):
+            await s.host.update(INFO, redeploy=True)
+        assert (await s.record()).state is State.ENABLED
+        assert s.backend.calls[-2:] == ["start", "ready"]
+
+
 async def test_update_that_cannot_be_fetched_changes_nothing() -> None:
     async with stage() as s:
         await installed(s)
