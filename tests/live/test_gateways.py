@@ -221,7 +221,8 @@ async def test_disabled_app_may_still_ask_what_disabled_apps_may_ask() -> None:
         await s.host.disable("notes")
         answer = await s.ask(headers=signed())
         assert (answer.status_code, answer.json()["ocs"]["data"]) == (200, 0)
-        assert (await s.ask("/ocs/v2.php/cloud/user", signed(user_id="admin"))).status_code == 401
+        users = "/ocs/v2.php/apps/app_api/api/v1/users"
+        assert (await s.ask(users, signed(user_id="admin"))).status_code == 401
 
 
 async def test_websockets_and_big_bodies_are_refused_too() -> None:
