@@ -20,6 +20,7 @@ from typing import Any, Final, Self, TypeVar
 import anyio
 import anyio.to_thread
 
+from appapi_host.documents import SCHEMA, Documents
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
 from appapi_host.records import AccessLevel, AppRecord, Daemon, Route, User
 from exapp_sdk.errors import LocalProtocolError
@@ -83,6 +84,32 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     ),
+    (
+        # What is being done to an app, and by whom: written before it is done. The primary key
+        # keeps two processes from doing something to one app at once.
+        """
+        CREATE TABLE operations (
+            app_id TEXT PRIMARY KEY,
+            verb TEXT NOT NULL,
+            step TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            created REAL NOT NULL,
+            started REAL NOT NULL,
+            moved REAL NOT NULL,
+            details TEXT NOT NULL
+        )
+        """,
+        "CREATE TABLE groups (group_id TEXT PRIMARY KEY, display_name TEXT NOT NULL)",
+        """
+        CREATE TABLE memberships (
+            group_id TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            PRIMARY KEY (group_id, user_id)
+        )
+        """,
+    ),
+    SCHEMA,
 )
 """What leads from each version of the schema (`PRAGMA user_version`) to the next one. A row that
 was released is never edited: add one."""
@@ -187,6 +214,36 @@ class Registry:
 
         return await self._read(read)
 
+    async def apply_daemon(self, name: str, change: Callable[[Daemon], Daemon]) -> Daemon:
+        """Change a daemon in one transaction, see `apply()`; its name and place stay.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+
+        def write(connection: sqlite3.Connection) -> Daemon:
+            row = connection.execute("SELECT * FROM daemons WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                raise NotFoundError(f"there is no daemon {name!r}")
+            after = change(_daemon(row))
+            connection.execute(
+                """
+                UPDATE daemons SET display_name = ?, accepts_deploy_id = ?, protocol = ?, host = ?,
+                    deploy_config = ? WHERE name = ?
+                """,
+                (
+                    after.display_name,
+                    after.accepts_deploy_id,
+                    after.protocol,
+                    after.host,
+                    _dumps(after.deploy_config),
+                    name,
+                ),
+            )
+            return after
+
+        return await self._write(write)
+
     async def remove_daemon(self, name: str) -> None:
         """Forget a daemon.
 
@@ -290,7 +347,7 @@ class Registry:
         return await self._write(write)
 
     async def remove_app(self, app_id: str) -> None:
-        """Forget an app.
+        """Forget an app and what it registered; see `appapi_host.documents.OUTLIVING`.
 
         Raises:
             NotFoundError: no such app.
@@ -299,6 +356,7 @@ class Registry:
         def remove(connection: sqlite3.Connection) -> None:
             if not connection.execute("DELETE FROM apps WHERE app_id = ?", (app_id,)).rowcount:
                 raise NotFoundError(f"there is no app {app_id!r}")
+            Documents(connection).forget_app(app_id)
 
         await self._write(remove)
 
@@ -419,13 +477,37 @@ class Registry:
 
         await self._write(write)
 
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run queries of a module that has tables of its own.
+
+        Args:
+            work: gets the connection; runs in a worker thread, and must only read.
+        """
+        return await self._read(work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Run changes of a module that has tables of its own, in one transaction.
+
+        Args:
+            work: gets the connection; runs in a worker thread, pure and quick as in `apply()`.
+            durable: it must be on the disk before this returns, so that not even a power failure
+                undoes it. Costs some milliseconds.
+        """
+        return await self._write(work, durable=durable)
+
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._work, work, limiter=self._one_at_a_time)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
         def transaction(connection: sqlite3.Connection) -> T:
-            with _transaction(connection):
-                return work(connection)
+            if durable:
+                connection.execute("PRAGMA synchronous = FULL")
+            try:
+                with _transaction(connection):
+                    return work(connection)
+            finally:
+                if durable:
+                    connection.execute("PRAGMA synchronous = NORMAL")
 
         result = await self._read(transaction)
         changed, self._changed = self._changed, anyio.Event()

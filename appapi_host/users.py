@@ -6,22 +6,27 @@ import hmac
 import json
 import os
 import secrets
+import sqlite3
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import anyio.to_thread
 
+from appapi_host.errors import AlreadyExistsError, NotFoundError
 from appapi_host.records import User
 from appapi_host.registry import Registry
 
-__all__ = ["DEFAULT_USERS", "Users", "hash_password", "verify_password"]
+__all__ = ["ADMIN_GROUP", "DEFAULT_USERS", "Users", "hash_password", "verify_password"]
 
 DEFAULT_USERS: Final = (
     User("admin", "Administrator", is_admin=True),
     User("user", "User"),
 )
 """Who is there without anybody adding them."""
+
+ADMIN_GROUP: Final = "admin"
+"""The group that is always there."""
 
 _COST: Final = 2**14
 """Rounds of scrypt for passwords that a person may have chosen: about 50 ms and 16 MiB."""
@@ -31,6 +36,7 @@ _COST_OF_PUBLIC: Final = 2
 should not pay for it."""
 
 _MADE_UP_SETTING: Final = "made_up_passwords"
+_DELETED_SETTING: Final = "deleted_default_user:"
 _MAX_PASSWORD: Final = 1024
 _CACHE_SIZE: Final = 256
 
@@ -104,6 +110,8 @@ class Users:
         made_up: dict[str, str] = json.loads(await self._registry.setting(_MADE_UP_SETTING) or "{}")
         shown: dict[str, str] = {}
         for default in DEFAULT_USERS:
+            if await self._registry.setting(_DELETED_SETTING + default.user_id):
+                continue
             stored = await self._registry.user(default.user_id)
             present = "" if stored is None else stored.password_hash
             is_made_up = bool(present) and made_up.get(default.user_id) == present
@@ -123,6 +131,87 @@ class Users:
         if shown:
             await self._registry.set_setting(_MADE_UP_SETTING, json.dumps(made_up))
         return shown
+
+    # Groups. Who is in `admin` says the user's own row, which the proxy reads with each request.
+
+    async def groups(self) -> dict[str, list[str]]:
+        """The ids of all groups and of their members, both sorted."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {ADMIN_GROUP: []}
+            for row in connection.execute("SELECT group_id FROM groups"):
+                found[row["group_id"]] = []
+            for row in connection.execute("SELECT group_id, user_id FROM memberships"):
+                found[row["group_id"]].append(row["user_id"])
+            for row in connection.execute("SELECT user_id FROM users WHERE is_admin"):
+                found[ADMIN_GROUP].append(row["user_id"])
+            return {group_id: sorted(found[group_id]) for group_id in sorted(found)}
+
+        return await self._registry.read(read)
+
+    async def groups_of(self, user_id: str) -> list[str]:
+        """The groups that a user is in, sorted."""
+        groups = await self.groups()
+        return [group_id for group_id, members in groups.items() if user_id in members]
+
+    async def add_group(self, group_id: str, *, display_name: str = "") -> None:
+        """Make a group.
+
+        Raises:
+            AlreadyExistsError: there is one of that id.
+        """
+
+        def add(connection: sqlite3.Connection) -> None:
+            try:
+                connection.execute(
+                    "INSERT INTO groups VALUES (?, ?)", (group_id, display_name or group_id)
+                )
+            except sqlite3.IntegrityError:
+                raise AlreadyExistsError(f"a group {group_id!r} exists already") from None
+
+        if group_id == ADMIN_GROUP:
+            raise AlreadyExistsError(f"a group {group_id!r} exists already")
+        await self._registry.write(add)
+
+    async def add_member(self, group_id: str, user_id: str) -> None:
+        """Put a user into a group; nothing happens to one who is in it.
+
+        Raises:
+            NotFoundError: there is no such group, or no such user.
+        """
+
+        def add(connection: sqlite3.Connection) -> None:
+            known = "SELECT 1 FROM groups WHERE group_id = ?"
+            if group_id != ADMIN_GROUP and not connection.execute(known, (group_id,)).fetchone():
+                raise NotFoundError(f"there is no group {group_id!r}")
+            known = "SELECT 1 FROM users WHERE user_id = ?"
+            if not connection.execute(known, (user_id,)).fetchone():
+                raise NotFoundError(f"there is no user {user_id!r}")
+            if group_id == ADMIN_GROUP:
+                connection.execute("UPDATE users SET is_admin = 1 WHERE user_id = ?", (user_id,))
+            else:
+                connection.execute(
+                    "INSERT OR IGNORE INTO memberships VALUES (?, ?)", (group_id, user_id)
+                )
+
+        await self._registry.write(add)
+
+    async def remove(self, user_id: str) -> None:
+        """Delete a user.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+
+        def remove(connection: sqlite3.Connection) -> None:
+            if not connection.execute("DELETE FROM users WHERE user_id = ?", (user_id,)).rowcount:
+                raise NotFoundError(f"there is no user {user_id!r}")
+            connection.execute("DELETE FROM memberships WHERE user_id = ?", (user_id,))
+            if user_id in {user.user_id for user in DEFAULT_USERS}:
+                name = _DELETED_SETTING + user_id
+                connection.execute("REPLACE INTO settings VALUES (?, '1')", (name,))
+
+        await self._registry.write(remove)
 
     async def authenticate(self, user_id: str, password: str) -> User | None:
         """The user, if the password is right and the user may sign in.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from appapi_host.errors import AlreadyExistsError, NotFoundError
 from appapi_host.records import User
 from appapi_host.registry import Registry
 from appapi_host.users import Users, hash_password, verify_password
@@ -130,3 +131,50 @@ def test_a_hash_that_cannot_be_read_verifies_nothing(stored: str) -> None:
 
 def test_another_algorithm_is_not_taken_for_ours() -> None:
     assert not verify_password("x", hash_password("x", cost=CHEAP).replace("scrypt", "bcrypt"))
+
+
+async def test_groups_know_their_members_and_admin_is_always_there() -> None:
+    async with await Registry.open(None) as registry:
+        users = Users(registry)
+        await registry.add_user(User("boss", is_admin=True))
+        await registry.add_user(User("alice"))
+        await users.add_group("staff", display_name="Staff")
+        await users.add_member("staff", "boss")
+        await users.add_member("staff", "alice")
+        await users.add_member("staff", "alice")
+        assert await users.groups() == {"admin": ["boss"], "staff": ["alice", "boss"]}
+        await users.add_member("admin", "alice")
+        assert await users.groups_of("alice") == ["admin", "staff"]
+        await users.remove("boss")
+        assert await users.groups() == {"admin": ["alice"], "staff": ["alice"]}
+        assert await registry.user("boss") is None
+
+
+@pytest.mark.parametrize("group_id", ["admin", "staff"])
+async def test_a_group_is_made_once(group_id: str) -> None:
+    async with await Registry.open(None) as registry:
+        users = Users(registry)
+        await users.add_group("staff")
+        with pytest.raises(AlreadyExistsError):
+            await users.add_group(group_id)
+
+
+async def test_nobody_is_put_where_nothing_is() -> None:
+    async with await Registry.open(None) as registry:
+        users = Users(registry)
+        await registry.add_user(User("alice"))
+        with pytest.raises(NotFoundError, match="no group 'staff'"):
+            await users.add_member("staff", "alice")
+        with pytest.raises(NotFoundError, match="no user 'bob'"):
+            await users.add_member("admin", "bob")
+        with pytest.raises(NotFoundError, match="no user 'bob'"):
+            await users.remove("bob")
+
+
+async def test_a_default_user_who_was_deleted_does_not_come_back() -> None:
+    async with await Registry.open(None) as registry:
+        users = Users(registry)
+        await users.create_defaults(loopback=True)
+        await users.remove("user")
+        await users.create_defaults(loopback=True)
+        assert [user.user_id for user in await registry.users()] == ["admin"]
