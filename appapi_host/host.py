@@ -22,6 +22,7 @@ from appapi_host.app_client import AppClient, TransportFactory
 from appapi_host.deploy import load
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.deploy.environment import build_environment, host_url, is_loopback_url
+from appapi_host.documents import DocumentStore
 from appapi_host.errors import (
     AlreadyExistsError,
     DeployError,
@@ -45,6 +46,7 @@ from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
 from appapi_host.settings import HostSettings
 from appapi_host.users import Users
+from appapi_host.values import KEY_FILE, Values
 from exapp_sdk.errors import LocalProtocolError
 from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
@@ -108,6 +110,10 @@ class Host:
         self.registry = registry
         self.bus = bus or EventBus()
         self.users = Users(registry)
+        self.documents = DocumentStore(registry)
+        self.values = Values(
+            self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
+        )
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
         self.way_back: WayBack | None = None
         """Set by what serves the host in this process."""

@@ -35,8 +35,10 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.info_rules",
         "appapi_host.records",
     ),
+    "appapi_host.documents": (),
     "appapi_host.registry": (
         *WORDS,
+        "appapi_host.documents",
         "appapi_host.errors",
         "appapi_host.records",
         "appapi_host.settings",
@@ -47,6 +49,11 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
         "appapi_host.registry",
         "appapi_host.settings",
+    ),
+    "appapi_host.values": (
+        *WORDS,
+        "appapi_host.documents",
+        "appapi_host.errors",
     ),
     "appapi_host.app_client": (
         *WORDS,
@@ -105,6 +112,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httpx": ("exapp_sdk.client", "appapi_host.app_client"),
     "httpcore": ("appapi_host.app_client",),  # for the time of its import only
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
+    "cryptography": ("appapi_host.values",),
     "lxml": ("appapi_host.info_xml",),
     "docker": ("appapi_host.deploy.docker",),
     "psutil": ("appapi_host.deploy", "appapi_host.cli"),
@@ -201,7 +209,17 @@ def loaded_by(code: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
 
-HEAVY = {"click", "docker", "httpx", "lxml", "pydantic", "rich", "uvicorn", "websockets"}
+HEAVY = {
+    "click",
+    "cryptography",
+    "docker",
+    "httpx",
+    "lxml",
+    "pydantic",
+    "rich",
+    "uvicorn",
+    "websockets",
+}
 
 
 def test_an_exapp_costs_no_import_that_it_does_not_use() -> None:
