@@ -1,0 +1,151 @@
+"""Engines started for tests, on paths, ports and bridges of their own, and ended by them.
+
+Plain context managers without pytest, so that fixtures of any scope can be made of them. Whatever
+is started here is ended by the process id that starting it returned, nothing else is touched.
+"""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 30.0
+END_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class DockerEngine:
+    """A dockerd of ours.
+
+    Args:
+        socket: its unix socket.
+        bridge: its default bridge; containers find this machine at `gateway` on it.
+        gateway: address of that bridge.
+        process: the dockerd.
+        log: what it prints.
+    """
+
+    socket: Path
+    bridge: str
+    gateway: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def docker(self, *words: object, stdin: bytes | None = None) -> str:
+        """Run the docker client on it; returns what that printed."""
+        return run("docker", "-H", f"unix://{self.socket}", *words, stdin=stdin)
+
+
+def run(*words: object, stdin: bytes | None = None) -> str:
+    """Run a command to its end; a failure shows what it said."""
+    done = subprocess.run(
+        [str(word) for word in words], input=stdin, capture_output=True, check=False
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        raise AssertionError(f"{' '.join(map(str, words))} ended with {done.returncode}:\n{said}")
+    return done.stdout.decode().strip()
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(words: Sequence[object], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Something that runs inside the block: ended with SIGTERM, and if need be with SIGKILL."""
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [str(word) for word in words], stdout=output, stderr=output, stdin=subprocess.DEVNULL
+        ) as started,
+    ):
+        try:
+            yield started
+        finally:
+            started.terminate()
+            try:
+                started.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                started.kill()
+
+
+def until(is_there: Callable[[], bool], started: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait for something that a process of ours will do, and that cannot tell us."""
+    deadline = time.monotonic() + START_SECONDS
+    while not is_there():
+        if started.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"not there:\n{log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.02)
+
+
+def accepts(address: str | tuple[str, int]) -> bool:
+    """Whether something listens on a unix socket or a port."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(address)
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def docker_engine(
+    folder: Path, bridge: str, network: str, *options: object
+) -> Iterator[DockerEngine]:
+    """A Docker Engine with a bridge, data and socket of its own.
+
+    Args:
+        folder: for all of its files.
+        bridge: name of the interface that is made for it.
+        network: the first three numbers of the addresses on it, for instance `172.29.7`.
+        options: further words for dockerd.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, gateway, log = folder / "docker.sock", f"{network}.1", folder / "dockerd.log"
+    run("ip", "link", "add", bridge, "type", "bridge")
+    try:
+        run("ip", "addr", "add", f"{gateway}/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        words = [
+            *("dockerd", f"--bridge={bridge}", "--data-root", folder / "data"),
+            *("--exec-root", folder / "exec", "--pidfile", folder / "pid"),
+            *("-H", f"unix://{path}", *options),
+        ]
+        with process(words, log) as started:
+            until(lambda: accepts(str(path)), started, log)
+            try:
+                yield DockerEngine(path, bridge, gateway, started, log)
+            finally:
+                _end_containers(path)
+    finally:
+        unmount_below(folder)
+        subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
+
+
+def _end_containers(path: Path) -> None:
+    """Remove what tests have left, so that no process outlives the engine."""
+    with suppress(AssertionError):  # the engine was ended by its test
+        left = run("docker", "-H", f"unix://{path}", "ps", "--all", "--quiet").split()
+        if left:
+            run("docker", "-H", f"unix://{path}", "rm", "--force", "--volumes", *left)
+        kept = {"bridge", "host", "none"}
+        for name in run(
+            "docker", "-H", f"unix://{path}", "network", "ls", "--format", "{{.Name}}"
+        ).split():
+            if name not in kept:
+                run("docker", "-H", f"unix://{path}", "network", "rm", name)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what an engine left mounted below its folder, the deepest first."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{folder}{os.sep}")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
