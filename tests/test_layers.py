@@ -115,6 +115,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "cryptography": ("appapi_host.values",),
     "lxml": ("appapi_host.info_xml",),
     "docker": ("appapi_host.deploy.docker",),
+    # Below the engine's library, which lets their errors through.
+    "requests": ("appapi_host.deploy.docker",),
+    "urllib3": ("appapi_host.deploy.docker",),
     "psutil": ("appapi_host.deploy", "appapi_host.cli"),
     "click": ("appapi_host.cli",),
     "rich": ("appapi_host.cli",),
