@@ -117,6 +117,28 @@ def test_without_an_address_of_the_host_its_own_port_is_used() -> None:
     assert environment({})["NEXTCLOUD_URL"] == "http://127.0.0.1:8081"
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:8081", "http://172.17.0.1:8081"),
+        ("http://localhost:8081/index.php", "http://172.17.0.1:8081/index.php"),
+        ("http://127.1.2.3", "http://172.17.0.1"),
+        ("http://[::1]:8081", "http://172.17.0.1:8081"),
+        ("https://cloud.test", "https://cloud.test"),
+        ("http://192.0.2.7:8081", "http://192.0.2.7:8081"),
+        ("http://[::", "http://[::"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_gateway_stands_in_for_a_loopback_address_only(url: str, told: str) -> None:
+    assert environment({"nextcloud_url": url}, gateway="172.17.0.1")["NEXTCLOUD_URL"] == told
+    assert environment({"nextcloud_url": url})["NEXTCLOUD_URL"] == url
+
+
+def test_a_gateway_may_be_an_address_of_version_6() -> None:
+    assert environment({}, gateway="fd00::1")["NEXTCLOUD_URL"] == "http://[fd00::1]:8081"
+
+
 def test_the_compute_device_and_the_address_to_bind_come_from_the_daemon() -> None:
     told = environment({"computeDevice": {"id": "cuda", "label": "CUDA (NVIDIA)"}}, app_host="::")
     assert told["COMPUTE_DEVICE"] == "CUDA"

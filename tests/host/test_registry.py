@@ -209,6 +209,34 @@ async def test_a_waiter_learns_that_the_app_is_gone(path: Path | None) -> None:
         assert await registry.wait("my_app", lambda app: app is None) is None
 
 
+async def test_each_change_is_the_next_one_once(path: Path | None) -> None:
+    async with stocked(path) as registry:
+        seen = await registry.next_change()
+        changes: list[object] = []
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                changes.append(await registry.next_change(seen))
+
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert changes == []
+            await registry.set_setting("any", "thing")
+        (change,) = changes
+        assert change == await registry.next_change(seen)
+        assert change == await registry.next_change()
+        assert change != seen
+
+
+async def test_next_change_may_be_one_of_another_object_on_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    async with stocked(path) as registry, opened(path) as other:
+        seen = await registry.next_change()
+        await other.set_setting("any", "thing")
+        with anyio.fail_after(5):
+            assert await registry.next_change(seen) != seen
+
+
 async def test_a_waiter_sees_changes_of_another_object_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     async with stocked(path) as one, opened(path) as two, anyio.create_task_group() as group:
