@@ -3,7 +3,9 @@
 Usable without pytest too: `async with memory_host() as host: exapp = await host.install(app)`.
 """
 
+import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -264,13 +266,24 @@ class MemoryBackend(DeployBackend):
         self.apps: dict[str, ExApp] = {}
         self.host_transport: Any = None
         self.group: TaskGroup | None = None
+        self._folder: Path | None = None
         self._running: dict[str, tuple[anyio.Event, anyio.Event]] = {}
         self._settings: dict[str, Settings] = {}
 
     async def deploy(self, deployment: Deployment, report: ReportProgress) -> Mapping[str, Any]:
         """Start the app's lifespan in a task of the host."""
-        self._settings[deployment.app.app_id] = Settings.from_environ(deployment.environment)
+        storage = await anyio.to_thread.run_sync(self._new_storage, deployment.app.app_id)
+        settings = Settings.from_environ(deployment.environment)
+        self._settings[deployment.app.app_id] = replace(settings, persistent_storage=storage)
         return await self.start(deployment.app)
+
+    def _new_storage(self, app_id: str) -> Path:
+        """A folder of the app's own; an update finds what the older version left."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="appapi-host-"))
+        storage = self._folder / app_id
+        storage.mkdir(exist_ok=True)
+        return storage
 
     async def start(self, app: AppRecord) -> Mapping[str, Any]:
         """Start the app's lifespan if it does not run."""
@@ -309,9 +322,11 @@ class MemoryBackend(DeployBackend):
             await stopped.wait()
 
     async def end_all(self) -> None:
-        """End every app's lifespan."""
+        """End every app's lifespan, and remove the folders of all."""
         for app_id in tuple(self._running):
             await self.end(app_id)
+        if self._folder is not None:
+            await anyio.to_thread.run_sync(shutil.rmtree, self._folder)
 
     async def exited(self, app: AppRecord) -> str:
         """Wait until the lifespan has ended."""

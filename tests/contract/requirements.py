@@ -37,6 +37,7 @@ REQUIREMENTS: Final[dict[str, tuple[str, str]]] = {
     "proxy.levels": ("routes open to their access level and those above", REAL),
     "proxy.no_forgery": ("a browser cannot send AppAPI headers of its own", REAL),
     "ocs.unknown": ("an unknown OCS path answers 998", REAL),
+    "storage.survives": ("APP_PERSISTENT_STORAGE survives an update", FLOW),
     "unregister.disables": ("unregistering disables first", REAL),
 }
 

@@ -1,11 +1,13 @@
 """Both real peers, in memory: an app of the SDK on the host."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
 from appapi_host.errors import RefusedError, StepError
 from appapi_host.events import Direction
-from appapi_host.testing import TestHost
+from appapi_host.testing import DEFAULT_INFO, TestHost
 from exapp_sdk import ExApp, OCSError, Progress
 from exapp_sdk.protocol.lifecycle import State
 from tests.contract.requirements import shows
@@ -193,3 +195,21 @@ async def test_app_stopped_during_init_says_so(appapi_host: TestHost) -> None:
     record = await exapp.wait_until(State.FAILED)
     assert record.status.error
     assert record.status.init == 10
+
+
+@shows("storage.survives")
+async def test_app_has_a_folder_of_its_own_that_an_update_keeps(appapi_host: TestHost) -> None:
+    app = ExApp()
+    found: list[list[str]] = []
+
+    @app.init
+    def prepare(progress: Progress) -> None:
+        folder = app.settings.persistent_storage
+        assert folder is not None
+        found.append([path.name for path in folder.iterdir()])
+        (folder / "model.bin").write_text("big")
+
+    exapp = await appapi_host.install(app)
+    await appapi_host.host.update(replace(DEFAULT_INFO, version="2.0.0"))
+    assert found == [[], ["model.bin"]]
+    assert exapp.received[-3:] == HANDSHAKE[1:]

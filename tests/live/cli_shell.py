@@ -61,6 +61,13 @@ class Running:
                 return found
         raise AssertionError(f"{pattern!r} was not printed:\n" + "\n".join(self.lines))
 
+    def until_all(self, *patterns: str) -> None:
+        """The same for several lines that may come in any order."""
+        missing = set(patterns)
+        while missing:
+            found = self.until("|".join(f"(?:{pattern})" for pattern in sorted(missing)))
+            missing = {p for p in missing if not re.search(p, found.string)}
+
     def rest(self) -> str:
         """Wait for the end; everything it printed, from the beginning."""
         assert self.process.stdout is not None

@@ -279,8 +279,7 @@ def test_run_finds_and_stops_what_a_killed_run_has_left(shell: Shell, app: Path)
 
 def test_second_ctrl_c_kills_an_app_that_does_not_end(shell: Shell, app: Path) -> None:
     with shell.start("run", app, "--env", "MODE=stubborn") as running:
-        running.until(r"children \d+ \d+")
-        running.until("heartbeat   ok")
+        running.until_all(r"children \d+ \d+", "heartbeat   ok")
         running.process.send_signal(signal.SIGINT)
         running.until("once more kills the app at once")
         running.process.send_signal(signal.SIGINT)
