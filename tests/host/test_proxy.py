@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appapi_host.events import Direction
-from appapi_host.proxy_routes import has_dot_segment, is_lifecycle_path, match_route
+from appapi_host.proxy.routes import has_dot_segment, is_lifecycle_path, match_route
 from appapi_host.records import AccessLevel, Daemon, Route
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.web_stage import (

@@ -29,8 +29,8 @@ from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
 from appapi_host.pages import html_page
-from appapi_host.proxy_headers import answer_headers, request_headers
-from appapi_host.proxy_routes import described, has_dot_segment, is_lifecycle_path, match_route
+from appapi_host.proxy.headers import answer_headers, request_headers
+from appapi_host.proxy.routes import described, has_dot_segment, is_lifecycle_path, match_route
 from appapi_host.records import AccessLevel, AppRecord, Route, User
 from exapp_sdk.errors import TransportError
 
