@@ -16,7 +16,7 @@ from appapi_host.app_client import memory_transport
 from appapi_host.asgi import bind
 from appapi_host.errors import HostError
 from appapi_host.events import Event, EventBus, Exchange, Notice
-from appapi_host.gateways import Gateways, serve_host
+from appapi_host.gateways import Gateways, SignedOnly, serve_host
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import AppRecord, Daemon
@@ -239,6 +239,20 @@ async def test_websockets_and_big_bodies_are_refused_too() -> None:
                 b"POST /ocs/v1.php/x HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999999\r\n\r\n"
             )
             assert (await stream.receive()).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_websockets_end_before_they_are_accepted_by_whatever_server() -> None:
+    async with served() as s:
+        sent: list[object] = []
+
+        async def send(message: object) -> None:
+            sent.append(message)
+
+        async def nothing(*_: object) -> None:
+            raise AssertionError
+
+        await SignedOnly(s.host, nothing)({"type": "websocket"}, nothing, send)  # type: ignore[arg-type]
+        assert sent == [{"type": "websocket.close"}]
 
 
 async def test_url_that_is_valid_anywhere_is_passed_on_as_it_is() -> None:
