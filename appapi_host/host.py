@@ -56,6 +56,7 @@ __all__ = ["DEFAULT_DAEMON_SETTING", "REGISTRY_FILE", "Host", "Mount", "WayBack"
 
 REGISTRY_FILE: Final = "state.sqlite3"
 DEFAULT_DAEMON_SETTING: Final = "default_daemon_config"
+INSTANCE_SETTING: Final = "instance_id"
 
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
 _SECRET_LENGTH: Final = 128
@@ -118,6 +119,8 @@ class Host:
         self.way_back: WayBack | None = None
         """Set by what serves the host in this process."""
         self._group = group
+        self.instance = ""
+        """Which host this is, for what it makes on machines that hosts share."""
         self._backends = dict(backends or {})
         self._shown_progress: dict[str, int] = {}
         self._init_began: dict[str, float] = {}
@@ -150,6 +153,8 @@ class Host:
                 backends=backends,
                 transport_for=transport_for,
             )
+            stack.push_async_callback(host._close_backends)
+            host.instance = await _instance(registry)
             await stack.enter_async_context(host.client)
             stack.enter_context(host.bus.subscribed(host._note_time))
             try:
@@ -206,6 +211,7 @@ class Host:
                     f"Daemon config {daemon.name} actions for {deploy_id} not found."
                 ) from None
             self._backends[deploy_id] = backend(self.settings, self.bus)
+            self._backends[deploy_id].instance = self.instance
         return self._backends[deploy_id]
 
     def url_of(self, app: AppRecord) -> str:
@@ -704,6 +710,11 @@ class Host:
                 remedy="wait for the operation under way, or unregister the app with --force",
             ) from error
 
+    async def _close_backends(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for backend in self._backends.values():
+                await backend.close()
+
     async def _owned(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do the work in the host's own task group and wait for its end.
 
@@ -762,6 +773,15 @@ async def _is_answered(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+async def _instance(registry: Registry) -> str:
+    """Which host this is: drawn once, kept with the registry."""
+    known = await registry.setting(INSTANCE_SETTING)
+    if known is None:
+        known = secrets.token_hex(8)
+        await registry.set_setting(INSTANCE_SETTING, known)
+    return known
 
 
 def _with_notes(notes: Mapping[str, Any], app: AppRecord) -> AppRecord:

@@ -52,7 +52,14 @@ class DeployBackend(Protocol):
     deploy_id: ClassVar[str]
     """What a daemon's `accepts_deploy_id` names."""
 
+    instance: str = ""
+    """Which host this is; a backend marks with it what it makes on machines that hosts share."""
+
     def __init__(self, settings: HostSettings, bus: EventBus) -> None: ...
+
+    async def close(self) -> None:
+        """Let go of connections; apps stay as they are."""
+        return
 
     async def check(self, daemon: Daemon) -> None:
         """See whether a daemon can be used, when it is registered.
