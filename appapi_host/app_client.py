@@ -5,6 +5,8 @@ between users, no header is added behind our back, and a proxied request costs n
 """
 
 import json
+import secrets
+import string
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -29,6 +31,7 @@ __all__ = [
     "TransportFactory",
     "UserAnswer",
     "UserClient",
+    "fetch",
     "memory_transport",
     "user_client",
 ]
@@ -39,6 +42,8 @@ UserAnswer = httpx.Response
 
 USER_AGENT: Final = "Nextcloud Server Crawler"
 """What Nextcloud's HTTP client calls itself; apps may log it."""
+
+_REQUEST_ID_ALPHABET: Final = string.ascii_letters + string.digits
 
 MAX_REDIRECTS: Final = 5
 MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -60,12 +65,14 @@ class Answer:
         status: HTTP status.
         reason: reason phrase of that status.
         body: up to `MAX_ANSWER_BYTES` of the body.
+        headers: names and values as sent.
     """
 
     url: str
     status: int
     reason: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
     def json(self) -> Any:
         """The decoded JSON body, None if it is not JSON."""
@@ -159,6 +166,42 @@ class AppClient:
         target = f"/enabled?enabled={int(enabled)}"
         return await self._call(app, "PUT", url, target, self._signed(app, language="en"))
 
+    async def ask(
+        self,
+        app: AppRecord,
+        url: str,
+        method: str,
+        target: str,
+        *,
+        user_id: str = "",
+        content: bytes = b"",
+        content_type: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        request_id: str = "CLI",
+    ) -> Answer:
+        """A request that the host makes by itself: a trigger, a webhook, a message.
+
+        The caller owns the time limit.
+
+        Args:
+            app: who is asked.
+            url: where the app is, without a trailing slash.
+            method: HTTP verb.
+            target: path and query.
+            user_id: in whose name, empty for nobody.
+            content: the body.
+            content_type: of the body; empty for none.
+            headers: further ones.
+            request_id: what the app finds in its own log; empty makes one up.
+
+        Raises:
+            TransportError: no answer.
+        """
+        signed = self._signed(app, language="en", user_id=user_id, request_id=request_id)
+        if content_type:
+            signed.append(("Content-Type", content_type))
+        return await self._call(app, method, url, target, [*signed, *headers], content=content)
+
     @asynccontextmanager
     async def stream(
         self,
@@ -202,10 +245,12 @@ class AppClient:
         finally:
             await response.aclose()
 
-    def _signed(self, app: AppRecord, *, language: str = "") -> list[tuple[str, str]]:
+    def _signed(
+        self, app: AppRecord, *, language: str = "", user_id: str = "", request_id: str = "CLI"
+    ) -> list[tuple[str, str]]:
         # "CLI" stands for every request that no browser caused.
-        headers = app.credentials().headers(aa_version=self._settings.aa_version)
-        headers.append((AA_REQUEST_ID, "CLI"))
+        headers = app.credentials(user_id).headers(aa_version=self._settings.aa_version)
+        headers.append((AA_REQUEST_ID, request_id or _new_request_id()))
         if language:
             headers.append(("Accept-Language", language))
         headers += [("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
@@ -224,12 +269,14 @@ class AppClient:
         headers: list[tuple[str, str]],
         *,
         emit_failure: bool = True,
+        content: bytes = b"",
     ) -> Answer:
         started = time.perf_counter()
         status, body = 0, b""
         note = ""
         try:
-            answer = await self._follow(app, httpx.Request(method, url + target, headers=headers))
+            request = httpx.Request(method, url + target, headers=headers, content=content)
+            answer = await self._follow(app, request)
             status, body = answer.status, answer.body
         except TransportError as error:
             note = error.reason
@@ -245,6 +292,7 @@ class AppClient:
                         status,
                         time.perf_counter() - started,
                         request_headers=masked_headers(headers),
+                        request_body=content[:SHOWN_BYTES],
                         response_body=body[:SHOWN_BYTES],
                         note=note,
                     )
@@ -264,7 +312,11 @@ class AppClient:
                     await response.aclose()
             location = response.headers.get("location")
             if response.status_code not in (301, 302, 303, 307, 308) or not location:
-                return Answer(url, response.status_code, response.reason_phrase, body)
+                headers = tuple(
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in response.headers.raw
+                )
+                return Answer(url, response.status_code, response.reason_phrase, body, headers)
             method = request.method
             if response.status_code < 304 and method != "GET":
                 method = "GET"  # also for PUT, and without its body
@@ -274,6 +326,11 @@ class AppClient:
                 headers=_redirected_headers(request, location),
             )
         raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
+
+
+def _new_request_id() -> str:
+    """20 letters and digits, as Nextcloud makes one for each request."""
+    return "".join(secrets.choice(_REQUEST_ID_ALPHABET) for _ in range(20))
 
 
 def _redirected_headers(request: httpx.Request, location: str) -> list[tuple[str, str]]:
@@ -340,6 +397,36 @@ def user_client(
 ) -> httpx.AsyncClient:
     """A client for a person at the host, as tests use it."""
     return httpx.AsyncClient(base_url=base_url, auth=auth, transport=transport, trust_env=False)
+
+
+async def fetch(url: str, *, limit: int) -> bytes:
+    """Get a document that is no app's, for instance an info.xml from the web.
+
+    Redirects are followed, but to nothing other than http and https. The caller owns the deadline.
+
+    Args:
+        url: http or https.
+        limit: bytes after which reading ends.
+
+    Raises:
+        TransportError: it cannot be had, or the answer is not 200.
+    """
+    data = bytearray()
+    with _translated("GET", url):
+        async with (
+            httpx.AsyncClient(follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
+            client.stream("GET", url, headers={"User-Agent": USER_AGENT}) as answer,
+        ):
+            if answer.status_code != 200:
+                raise TransportError(
+                    f"GET {_without_userinfo(url)}",
+                    f"the answer is {answer.status_code} {answer.reason_phrase}",
+                )
+            async for piece in answer.aiter_bytes():
+                data += piece
+                if len(data) >= limit:
+                    break
+    return bytes(data[:limit])
 
 
 class _translated:  # noqa: N801  # reads as a phrase in a with statement

@@ -272,6 +272,7 @@ class Host:
                 "mounts": [list(mount) for mount in mounts],
                 "source": str(source or ""),
                 "command": list(command),
+                "scopes": list(info.scopes),
             },
         )
         app = await self.registry.add_app(app)
@@ -292,6 +293,7 @@ class Host:
         wait_finish: bool = True,
         keep_disabled: bool = False,
         redeploy: bool = False,
+        source: Path | None = None,
     ) -> AppRecord:
         """Replace an app by another version: same port, secret, data and options.
 
@@ -305,6 +307,8 @@ class Host:
             keep_disabled: an app that was disabled is disabled again in the end; otherwise it ends
                 enabled, as with the real one.
             redeploy: replace it even by the same version, which somebody has built anew.
+            source: absolute folder of the new version, for an app that was installed from one;
+                the same as before if not given.
 
         Returns:
             The record; unchanged if that version is installed already.
@@ -324,6 +328,13 @@ class Host:
             name=info.name,
             routes=info.routes,
             status=Status(type="update"),
+            options={
+                **old.options,
+                "scopes": list(info.scopes),
+                "source": str(source)
+                if source and old.options.get("source")
+                else old.options.get("source", ""),
+            },
         )
         deployment = self._deployment(new, info, await self._open_gateway(new))
         await backend.prepare(deployment, self._report_to_bus(info.id))
@@ -795,6 +806,7 @@ def _updated(new: AppRecord, app: AppRecord) -> AppRecord:
         version=new.version,
         name=new.name,
         routes=new.routes,
+        options=new.options,
     )
 
 
@@ -804,7 +816,12 @@ def _rolled_back(
     """The old version's row, disabled."""
     changed = app.after(Event.ROLLED_BACK, status=old.status, enabled=False, failure=failure)
     return replace(
-        changed, version=old.version, name=old.name, routes=old.routes, deployment=dict(notes)
+        changed,
+        version=old.version,
+        name=old.name,
+        routes=old.routes,
+        options=old.options,
+        deployment=dict(notes),
     )
 
 

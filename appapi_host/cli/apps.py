@@ -27,17 +27,28 @@ if TYPE_CHECKING:
     from appapi_host.info_xml import AppInfo
     from appapi_host.records import AppRecord, Daemon
 
-__all__ = ["COMMANDS"]
+__all__ = [
+    "COMMANDS",
+    "NOT_SERVED",
+    "RefusalError",
+    "checked_daemon",
+    "folder_of",
+    "known_backends",
+    "load",
+    "rest",
+    "watched",
+]
 
 _STUCK_SECONDS: Final = 3.0
 """After this time without any progress it is worth a line that nobody can receive progress."""
 
-_NOT_SERVED: Final = (
+NOT_SERVED: Final = (
     "The app's progress cannot be received: no `python -m appapi_host serve` runs on this state."
 )
+"""Said where init would seem to hang."""
 
 
-class _RefusalError(Exception):
+class RefusalError(Exception):
     """A check before the installation failed.
 
     Args:
@@ -63,7 +74,7 @@ async def _register(session: Session, given: Input) -> int:
     async with session.host() as host:
         try:
             return await _Registration(session, given, host).run()
-        except _RefusalError as refused:
+        except RefusalError as refused:
             refused.show(session.hushed(given.flag("silent")))
             return refused.code
 
@@ -84,20 +95,20 @@ class _Registration:
         registry = self.host.registry
         asked_for = self.given.arguments["appid"]
         if await registry.app(asked_for) and not self.given.flag("test-deploy-mode"):
-            raise _RefusalError(f"ExApp {asked_for} is already registered.", 3)
+            raise RefusalError(f"ExApp {asked_for} is already registered.", 3)
         try:
-            info = _info(self.given)
+            info = await load(self.given)
         except InfoError as error:
             if error.headline:
-                raise _RefusalError(error.headline, 1, *error.problems, *_rest(error)) from error
+                raise RefusalError(error.headline, 1, *error.problems, *rest(error)) from error
             await self._daemon()  # upstream notices this only when it stores the app
             line = f"Error during registering ExApp {asked_for}."
-            raise _RefusalError(line, 3, *error.problems) from error
+            raise RefusalError(line, 3, *error.problems) from error
         daemon = await self._daemon()
         taken = await registry.app(info.id)
         if taken is not None:
             if not self.given.flag("test-deploy-mode"):
-                raise _RefusalError(
+                raise RefusalError(
                     f"Error during registering ExApp {info.id}.",
                     3,
                     f"An app with the id {info.id} is registered already.",
@@ -109,26 +120,26 @@ class _Registration:
             self.host.register,
             info,
             daemon=daemon.name,
-            source=_source(self.given),
+            source=folder_of(self.given),
             environment=_environment(self.given),
             mounts=_mounts(self.given),
             wait_finish=self.waits,
         )
         try:
             with self.host.bus.subscribed(self._see):
-                app = await _installed(self.session, self.host, info.id, install)
+                app = await watched(self.session, self.host, info.id, install)
         except AlreadyExistsError as error:
-            raise _RefusalError(
+            raise RefusalError(
                 f"Error during registering ExApp {info.id}.", 3, error.cause
             ) from error
         except DeployError as error:
-            raise _RefusalError(
-                f"ExApp {info.id} deployment failed. Error: {error.cause}", 1, *_rest(error)
+            raise RefusalError(
+                f"ExApp {info.id} deployment failed. Error: {error.cause}", 1, *rest(error)
             ) from error
         except StepError as error:
             return self._failed(info.id, error)
         if app.state is State.INITIALIZING and not self.session.is_served:
-            self.session.note(_NOT_SERVED)
+            self.session.note(NOT_SERVED)
         if not self.silent:
             self.session.line(f"ExApp {app.app_id} successfully registered.")
         return 0
@@ -145,13 +156,20 @@ class _Registration:
 
     def _failed(self, app_id: str, error: StepError) -> int:
         """The lines of an installation that failed after the deployment."""
+        if error.step == "healthcheck":
+            raise RefusalError(
+                f"ExApp {app_id} deployment failed. Error: Container healthcheck failed.",
+                1,
+                error.cause,
+                *rest(error),
+            )
         if not self.is_deployed:
-            raise _RefusalError(
+            raise RefusalError(
                 f"ExApp {app_id} heartbeat check failed. Make sure that Nextcloud instance and "
                 "ExApp can reach it other.",
                 1,
                 error.cause,
-                *_rest(error),
+                *rest(error),
             )
         if error.step == "init":
             line = f"ExApp {app_id} initialization step failed. Error: {error.cause}"
@@ -161,46 +179,55 @@ class _Registration:
         if self.waits or not self.silent:
             self.session.line(line)
         if not self.silent:
-            for text in _rest(error):
+            for text in rest(error):
                 self.session.cause(text)
         return 1
 
     async def _daemon(self) -> "Daemon":
         from appapi_host.host import DEFAULT_DAEMON_SETTING
 
-        registry = self.host.registry
         name = self.given.arguments.get("daemon-config-name")
         if name is None:
-            name = await registry.setting(DEFAULT_DAEMON_SETTING) or ""
-        daemon = await registry.daemon(name)
-        if daemon is None:
-            known = ", ".join(daemon.name for daemon in await registry.daemons()) or "none"
-            raise _RefusalError(
-                f"Daemon config {name} not found.",
-                2,
-                f"Registered daemons: {known}. Add one, for example: app_api:daemon:register "
-                f'{name or "manual_install"} "Manual" manual-install http localhost '
-                "http://127.0.0.1:8080",
-            )
-        try:
-            self.host.backend(daemon)
-        except NotFoundError as error:
-            raise _RefusalError(
-                f"Daemon config {name} actions for {daemon.accepts_deploy_id} not found.",
-                2,
-                f"This version deploys with {_known_backends()}; "
-                f"{daemon.accepts_deploy_id} is not available yet.",
-            ) from error
-        return daemon
+            name = await self.host.registry.setting(DEFAULT_DAEMON_SETTING) or ""
+        return await checked_daemon(self.host, name)
 
 
-def _known_backends() -> str:
+async def checked_daemon(host: "Host", name: str) -> "Daemon":
+    """The daemon of that name, if apps can be deployed on it.
+
+    Raises:
+        RefusalError: there is none, or no backend for it.
+    """
+    daemon = await host.registry.daemon(name)
+    if daemon is None:
+        known = ", ".join(daemon.name for daemon in await host.registry.daemons()) or "none"
+        raise RefusalError(
+            f"Daemon config {name} not found.",
+            2,
+            f"Registered daemons: {known}. Add one, for example: app_api:daemon:register "
+            f'{name or "manual_install"} "Manual" manual-install http localhost '
+            "http://127.0.0.1:8080",
+        )
+    try:
+        host.backend(daemon)
+    except NotFoundError as error:
+        raise RefusalError(
+            f"Daemon config {name} actions for {daemon.accepts_deploy_id} not found.",
+            2,
+            f"This version deploys with {known_backends()}; "
+            f"{daemon.accepts_deploy_id} is not available yet.",
+        ) from error
+    return daemon
+
+
+def known_backends() -> str:
+    """The deploy ids that have a backend, as a sentence has them."""
     from appapi_host.deploy import BACKENDS
 
     return " and ".join(sorted(BACKENDS))
 
 
-def _rest(error: HostError) -> list[str]:
+def rest(error: HostError) -> list[str]:
     """What our errors say beyond their cause."""
     texts = [f"Try: {error.remedy}"] if error.remedy else []
     if error.output:
@@ -208,32 +235,35 @@ def _rest(error: HostError) -> list[str]:
     return texts
 
 
-def _info(given: Input) -> "AppInfo":
+async def load(given: Input) -> "AppInfo":
     """The app's description, from the option that wins.
 
     Raises:
         InfoError: it cannot be used.
-        _RefusalError: there is none.
+        RefusalError: there is none.
     """
-    from appapi_host.info_xml import AppInfo, load_xml
+    from appapi_host.info_source import load_info
+    from appapi_host.info_xml import AppInfo
 
     app_id = given.arguments["appid"]
     text, source = given.text("json-info"), given.text("info-xml")
     if text is not None:
         return AppInfo.from_json(text, app_id=app_id)
     if source is not None:
-        return load_xml(source)
-    raise _RefusalError(
+        return await load_info(source)
+    raise RefusalError(
         f"Failed to get app info for `{app_id}` from the Appstore",
         1,
         "This host asks no App Store: give --info-xml FILE or --json-info TEXT.",
     )
 
 
-def _source(given: Input) -> Path | None:
+def folder_of(given: Input) -> Path | None:
     """The app's folder: where `appinfo/info.xml` is, or the file itself."""
+    from appapi_host.info_source import is_url
+
     source = given.text("info-xml")
-    if source is None or given.text("json-info") is not None:
+    if source is None or given.text("json-info") is not None or is_url(source):
         return None
     folder = Path(source).absolute().parent
     return folder.parent if folder.name == "appinfo" else folder
@@ -255,7 +285,7 @@ def _mounts(given: Input) -> list["Mount"]:
     return mounts
 
 
-async def _installed(
+async def watched(
     session: Session, host: "Host", app_id: str, work: Callable[[], Awaitable["AppRecord"]]
 ) -> "AppRecord":
     """Do the work, meanwhile with a bar for somebody who looks, and a word when nothing can move.
@@ -293,7 +323,7 @@ async def _say_when_stuck(session: Session, host: "Host", app_id: str) -> None:
     with anyio.move_on_after(_STUCK_SECONDS) as limit:
         await host.registry.wait(app_id, lambda app: app is None or app.status.init != begun)
     if limit.cancelled_caught and not session.is_served:
-        session.note(_NOT_SERVED)
+        session.note(NOT_SERVED)
 
 
 async def _unregister(session: Session, given: Input) -> int:
@@ -307,7 +337,7 @@ async def _unregister(session: Session, given: Input) -> int:
             return 1
         try:
             await _remove(session.hushed(silent), given, host, app)
-        except _RefusalError as refused:
+        except RefusalError as refused:
             refused.show(session.hushed(silent))
             return refused.code
     return 0
@@ -317,12 +347,12 @@ async def _remove(session: Session, given: Input, host: "Host", app: "AppRecord"
     """Disable the app and remove what there is of it.
 
     Raises:
-        _RefusalError: a step failed that must not fail without `--force`.
+        RefusalError: a step failed that must not fail without `--force`.
     """
     force, rm_data = given.flag("force"), given.flag("rm-data")
 
     def failed(error: HostError | None, *lines: str) -> None:
-        refusal = _RefusalError("\n".join(lines), 1, *([error.cause] if error else []))
+        refusal = RefusalError("\n".join(lines), 1, *([error.cause] if error else []))
         if not force:
             raise refusal
         refusal.show(session)
@@ -373,7 +403,7 @@ async def _enable(session: Session, given: Input) -> int:
             await host.enable(app_id)
         except HostError as error:
             session.line(f"Failed to enable ExApp {app_id}.")
-            for text in (error.cause, *_rest(error)):
+            for text in (error.cause, *rest(error)):
                 session.cause(text)
             return 1
     session.line(f"ExApp {app_id} successfully enabled.")
@@ -423,7 +453,7 @@ REGISTER: Final = Command(
     (_APP, Argument("daemon-config-name", "Where to deploy it", required=False)),
     (
         _FORCE_SCOPES,
-        Option("info-xml", "Path of the app's info.xml", Value.REQUIRED),
+        Option("info-xml", "Path or URL of the app's info.xml", Value.REQUIRED),
         Option("json-info", "The app's description as JSON text", Value.REQUIRED),
         Option("wait-finish", "Wait until the app is initialized"),
         _SILENT,

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appapi_host.cli.session import Session
@@ -25,6 +26,9 @@ async def _register(session: Session, given: Input) -> int:
     device = _device(session, given)
     if protocol not in ("http", "https"):
         session.line("Value error: The protocol must be `http` or `https`.")
+        return 1
+    if bool(given.text("tls-cert")) != bool(given.text("tls-key")):
+        session.line("Value error: `tls-cert` and `tls-key` must be given together.")
         return 1
     if given.flag("harp"):
         for needed in ("harp_shared_key", "harp_frp_address"):
@@ -71,9 +75,9 @@ async def _check(session: Session, host: "Host", daemon: Daemon) -> None:
     try:
         await host.check_daemon(daemon)
     except HostError as error:
-        session.note(f"Warning: {error.cause}.")
+        session.note(f"Warning: {error.cause.rstrip('.')}.")
         if error.remedy:
-            session.note(f"What to do: {error.remedy}.")
+            session.note(f"What to do: {error.remedy.rstrip('.')}.")
 
 
 def _device(session: Session, given: Input) -> str:
@@ -96,6 +100,13 @@ def _deploy_config(given: Input, device: str) -> dict[str, Any]:
         "computeDevice": {"id": device, "label": _DEVICES[device]},
         "harp": None,
     }
+    tls = {
+        part: str(Path(path).expanduser().absolute())
+        for part in ("ca", "cert", "key")
+        if (path := given.text(f"tls-{part}"))
+    }
+    if tls:
+        config["tls"] = tls
     if given.flag("harp"):
         config["haproxy_password"] = given.text("harp_shared_key")
         config["harp"] = {
@@ -227,6 +238,9 @@ REGISTER: Final = Command(
         Option("haproxy_password", "Password of the socket proxy", Value.REQUIRED),
         Option("compute_device", "cpu, cuda or rocm", Value.REQUIRED, "cpu"),
         Option("set-default", "Make it the default daemon"),
+        Option("tls-ca", "File with the authority of the engine's certificate", Value.REQUIRED),
+        Option("tls-cert", "File with our certificate for the engine", Value.REQUIRED),
+        Option("tls-key", "File with its key", Value.REQUIRED),
         Option("harp", "The daemon is a HaRP"),
         Option("harp_frp_address", "host:port of its FRP server", Value.REQUIRED),
         Option("harp_shared_key", "Key shared with HaRP", Value.REQUIRED),

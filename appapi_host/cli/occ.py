@@ -13,8 +13,9 @@ from typing import Final
 
 import anyio
 
-from appapi_host.cli import apps, daemons
+from appapi_host.cli import accounts, apps, configs, daemons, registries, removed, updates
 from appapi_host.cli.common import default_data_dir, timeouts_from
+from appapi_host.cli.exapp_commands import registered
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import (
     Argument,
@@ -53,12 +54,15 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(data_dir: Path | None, words: Sequence[str]) -> int:
+    settings = HostSettings(
+        data_dir=data_dir or default_data_dir(os.environ), timeouts=timeouts_from(os.environ)
+    )
     place = command_word(words)
     if place is None:
         # `occ`, `occ --help`, `occ --version`: read as options of `list`.
         command, rest = COMMANDS["list"], list(words)
     else:
-        command = find(COMMANDS, words[place])
+        command = _find(words[place], Session(settings, sys.stdout, sys.stderr))
         rest = [*words[:place], *words[place + 1 :]]
     given = parse(command, rest)
     if given.flag("version"):
@@ -68,15 +72,26 @@ def _run(data_dir: Path | None, words: Sequence[str]) -> int:
         print(describe_command(command))
         return 0
     session = Session(
-        HostSettings(
-            data_dir=data_dir or default_data_dir(os.environ), timeouts=timeouts_from(os.environ)
-        ),
+        settings,
         sys.stdout,
         sys.stderr,
         quiet=given.flag("quiet"),
         warnings=not given.flag("no-warnings"),
     )
     return anyio.run(command.run, session, given)
+
+
+def _find(name: str, session: Session) -> Command:
+    """The command of that name; apps are asked for theirs only if we have none.
+
+    Raises:
+        UsageError: none, or more than one.
+    """
+    try:
+        return find(COMMANDS, name)
+    except UsageError:
+        theirs = anyio.run(registered, session)
+        return find({**COMMANDS, **theirs}, name)
 
 
 def _data_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -104,7 +119,7 @@ async def _list(session: Session, given: Input) -> int:
     namespace = given.arguments.get("namespace", "")
     shown = {
         name: command
-        for name, command in COMMANDS.items()
+        for name, command in {**COMMANDS, **await registered(session)}.items()
         if not namespace or name == namespace or name.startswith(f"{namespace}:")
     }
     if not shown:
@@ -114,7 +129,8 @@ async def _list(session: Session, given: Input) -> int:
 
 
 async def _help(session: Session, given: Input) -> int:
-    session.line(describe_command(find(COMMANDS, given.arguments.get("command_name", "help"))))
+    known = {**COMMANDS, **await registered(session)}
+    session.line(describe_command(find(known, given.arguments.get("command_name", "help"))))
     return 0
 
 
@@ -134,6 +150,16 @@ _OWN: Final = (
 )
 
 COMMANDS: Final[dict[str, Command]] = {
-    command.name: command for command in (*_OWN, *daemons.COMMANDS, *apps.COMMANDS)
+    command.name: command
+    for command in (
+        *_OWN,
+        *daemons.COMMANDS,
+        *registries.COMMANDS,
+        *apps.COMMANDS,
+        *updates.COMMANDS,
+        *configs.COMMANDS,
+        *removed.COMMANDS,
+        *accounts.COMMANDS,
+    )
 }
 """Every command by its name."""

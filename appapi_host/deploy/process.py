@@ -131,6 +131,26 @@ class ProcessBackend(DeployBackend):
         for identity in await self._identities(app):
             await self._stop(app.app_id, identity)
 
+    async def set_aside(self, app: AppRecord) -> None:
+        """Stop the app, and keep how it was started until `discard()` or `restore()`."""
+        await self.stop(app)
+        await anyio.to_thread.run_sync(_keep_plan, await self._folder(app.app_id))
+
+    async def restore(self, app: AppRecord) -> Mapping[str, Any]:
+        """Stop what came after it, and start the app as it was started before.
+
+        Raises:
+            DeployError: it was never set aside nor deployed, or cannot be started.
+        """
+        await self.stop(app)
+        await anyio.to_thread.run_sync(_restore_plan, await self._folder(app.app_id))
+        return await self.start(app)
+
+    async def discard(self, app: AppRecord) -> None:
+        """Forget how the older version was started."""
+        folder = await self._folder(app.app_id)
+        await anyio.to_thread.run_sync(partial((folder / _KEPT).unlink, missing_ok=True))
+
     async def remove(self, app: AppRecord, *, data: bool) -> None:
         """Stop the app and remove its folder, `storage` only with `data`."""
         await self.stop(app)
@@ -297,6 +317,8 @@ def inherited_environment(environ: Mapping[str, str], folder: Path) -> dict[str,
 
 
 _LOG: Final = "output.log"
+_KEPT: Final = "process.old.json"
+"""The plan of the version that an update has set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,12 +375,23 @@ class _Plan:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write(self, folder: Path) -> None:
-        fresh = folder / f"{self.FILE}.new"
+    def write(self, folder: Path, name: str = FILE) -> None:
+        fresh = folder / f"{name}.new"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
-        fresh.replace(folder / self.FILE)
+        fresh.replace(folder / name)
+
+
+def _keep_plan(folder: Path) -> None:
+    plan = _Plan.read(folder)
+    if plan is not None:
+        plan.write(folder, _KEPT)
+
+
+def _restore_plan(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # the update ended before it was set aside
+        (folder / _KEPT).replace(folder / _Plan.FILE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,9 @@ def test_list_of_a_namespace_has_only_its_commands(occ: Occ) -> None:
         "app_api",
         "app_api:daemon:list",
         "app_api:daemon:register",
+        "app_api:daemon:registry:add",
+        "app_api:daemon:registry:list",
+        "app_api:daemon:registry:remove",
         "app_api:daemon:unregister",
     ]
     _, err, code = occ("list", "nope")

@@ -14,9 +14,11 @@ import pytest
 
 from appapi_host.__main__ import main
 from appapi_host.cli.occ import COMMANDS
+from appapi_host.documents import DocumentStore
 from appapi_host.host import REGISTRY_FILE
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
+from appapi_host.values import Values
 from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.lifecycle import State
 from tests.live.cli_shell import processes_of
@@ -37,7 +39,9 @@ LEFT_OUT = {
     1: "the daemons are others here; see test_list_of_daemons_is_drawn_as_recorded",
     7: "played in tests/host: the heading of an exception names a PHP file",
     24: "an image that cannot be pulled",
-    36: "follows an update, which is a command of a later version",
+}
+WARNED = {
+    4: "a daemon with a deploy id that nobody knows; the real one says so with its first app",
 }
 
 
@@ -50,6 +54,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The environment that the recordings describe."""
     monkeypatch.chdir(tmp_path)
     Path("v1.xml").write_text(INFO.format(version="1.0.0", more=""))
+    Path("v2.xml").write_text(INFO.format(version="1.1.0", more=""))
     Path("vars.xml").write_text(INFO.format(version="1.0.0", more=VARIABLES))
     Path("broken.xml").write_text(INFO.format(version="1.0.0", more="")[:60])
     Path("main.py").write_text((HERE / "plain_app.py").read_text())
@@ -64,7 +69,10 @@ async def prepare(data_dir: Path) -> None:
         await registry.add_daemon(
             Daemon("manual_install", "Manual", "manual-install", "http", "localhost", url)
         )
-        daemon = Daemon("rec_docker", "Rec Docker", "process-install", "http", "127.0.0.1", url)
+        mapping = {"registries": [{"from": "ghcr.io", "to": "localhost:5000"}]}
+        daemon = Daemon(
+            "rec_docker", "Rec Docker", "process-install", "http", "127.0.0.1", {**url, **mapping}
+        )
         await registry.add_daemon(daemon)
         await registry.add_app(
             AppRecord(
@@ -78,6 +86,8 @@ async def prepare(data_dir: Path) -> None:
                 enabled=True,
             )
         )
+        # Left behind by an earlier installation, as the recording shows.
+        await Values(DocumentStore(registry)).set("skel", "s", "hidden")
 
 
 def test_recorded_rows_print_and_return_the_same(
@@ -85,32 +95,21 @@ def test_recorded_rows_print_and_return_the_same(
 ) -> None:
     played = 0
     for number, row in enumerate(ROWS):
-        if row["argv"][0] not in COMMANDS or number in LEFT_OUT:
+        if number in LEFT_OUT:
             continue
         code = occ(data_dir, *row["argv"])
         captured = capsys.readouterr()
         expected = [line.replace("container", "process") for line in row["stdout"]]
         assert (number, captured.out.splitlines(), code) == (number, expected, row["exit_code"])
         if code == 0:
-            assert (number, captured.err) == (number, "")
+            assert (number, captured.err != "") == (number, number in WARNED)
         played += 1
-    assert played == 33
+    assert played == len(ROWS) - len(LEFT_OUT)
     assert processes_of(data_dir) == []
 
 
-def test_every_row_is_played_or_has_a_reason_not_to_be() -> None:
-    later = {row["argv"][0] for row in ROWS} - set(COMMANDS)
-    assert later == {
-        "app_api:app:config:delete",
-        "app_api:app:config:get",
-        "app_api:app:config:list",
-        "app_api:app:config:set",
-        "app_api:app:update",
-        "app_api:daemon:registry:add",
-        "app_api:daemon:registry:list",
-        "app_api:daemon:registry:remove",
-    }
-    assert all(ROWS[number]["argv"][0] in COMMANDS for number in LEFT_OUT)
+def test_every_recorded_command_is_there() -> None:
+    assert {row["argv"][0] for row in ROWS} <= set(COMMANDS)
 
 
 def test_list_of_daemons_is_drawn_as_recorded(
@@ -139,4 +138,5 @@ def test_recorded_error_of_an_exception_equals_ours_but_for_its_heading(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"In \w+\.php line \d+:", row["stderr"][0])
-    assert [line for line in captured.err.splitlines() if line] == row["stderr"][1:]
+    printed = re.sub(r" \[--tls-\w+ TLS-\w+\]", "", captured.err)  # options of ours
+    assert [line for line in printed.splitlines() if line] == row["stderr"][1:]
