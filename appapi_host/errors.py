@@ -3,6 +3,7 @@
 ```
 HostError
 ├── NotFoundError           no such app, daemon or user
+├── BusyError               another process is at work on the app
 ├── AlreadyExistsError      the id, name or port is taken
 ├── InfoError               info.xml or JSON info is missing or broken; names each problem
 ├── DeployError             the app could not be put in place; last lines of its output
@@ -13,11 +14,13 @@ HostError
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from exapp_sdk.errors import ExAppError
 
 __all__ = [
     "AlreadyExistsError",
+    "BusyError",
     "DeployError",
     "HostError",
     "InfoError",
@@ -37,6 +40,9 @@ class HostError(ExAppError):
         output: the last lines that the app printed, oldest first.
     """
 
+    speaker: ClassVar[str] = "app"
+    """Whose last lines `output` are."""
+
     def __init__(self, cause: str, *, remedy: str = "", output: Sequence[str] = ()) -> None:
         self.cause = cause
         self.remedy = remedy
@@ -46,6 +52,27 @@ class HostError(ExAppError):
 
 class NotFoundError(HostError):
     """No app, daemon or user of that name."""
+
+
+class BusyError(HostError):
+    """Another operation on the same app is under way.
+
+    Args:
+        app_id: the app.
+        verb: what is being done to it.
+        step: how far that is.
+        pid: the process that does it.
+    """
+
+    def __init__(self, app_id: str, verb: str, step: str, pid: int) -> None:
+        self.app_id = app_id
+        self.verb = verb
+        self.step = step
+        self.pid = pid
+        super().__init__(
+            f"ExApp {app_id} is busy: process {pid} is about to {verb} it (step {step})",
+            remedy=f"wait until it is done, or end process {pid} first",
+        )
 
 
 class AlreadyExistsError(HostError):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "AppEnded",
     "AppOutput",
     "Direction",
     "Event",
@@ -102,11 +103,12 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProgressChanged:
-    """Deployment (`deploy`) or initialization (`init`) came to `percent`."""
+    """Building (`build`), deployment (`deploy`) or initialization (`init`) came to `percent`."""
 
     app_id: str
     step: str
     percent: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,23 @@ class AppOutput:
 
     app_id: str
     line: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppEnded:
+    """An app ended that nobody had told to.
+
+    Args:
+        app_id: the app.
+        during: the state it was in.
+        how: for instance `exit code 1`.
+        output: the last lines that it printed, oldest first.
+    """
+
+    app_id: str
+    during: str
+    how: str
+    output: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

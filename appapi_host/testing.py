@@ -334,7 +334,9 @@ class MemoryBackend(DeployBackend):
             await self._running[app.app_id][1].wait()
         return "its lifespan ended"
 
-    async def output(self, app: AppRecord) -> AsyncIterator[str]:
+    async def output(
+        self, app: AppRecord, *, tail: int | None = None, follow: bool = True
+    ) -> AsyncIterator[str]:
         """Nothing: what the app prints goes where pytest shows it."""
         line: str
         for line in ():

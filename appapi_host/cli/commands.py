@@ -1,4 +1,4 @@
-"""The commands `run` and `serve`, as click describes them."""
+"""The commands `run`, `serve` and `logs`, as click describes them."""
 
 import os
 import sys
@@ -21,6 +21,8 @@ from appapi_host.cli.common import (
 __all__ = ["main"]
 
 _PROGRAM: Final = "python -m appapi_host"
+_LISTED: Final = ("run", "serve", "logs")
+_BUILD_ARGUMENT: Final = "--build-arg"
 _NO_COMMAND: Final = "`--` must be followed by the command that starts the app."
 
 
@@ -60,7 +62,7 @@ class _Group(click.Group):
     """The top level; `occ` is only listed here, its words are not click's."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self.commands[name].get_short_help_str()) for name in ("run", "serve")]
+        rows = [(name, self.commands[name].get_short_help_str()) for name in _LISTED]
         rows.append(("occ", "Manage apps as on a Nextcloud; `occ list` names the commands."))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -118,6 +120,7 @@ class _RunCommand(click.Command):
 )
 @_BIND
 @click.option("--once", is_flag=True, help="Stop again when the app is enabled.")
+@click.option("--watch", is_flag=True, help="Install it anew whenever a file of PATH changes.")
 @_DATA_DIR
 @_HEARTBEAT
 @_INIT
@@ -129,15 +132,38 @@ class _RunCommand(click.Command):
     callback=_environment,
     help="A variable for the app; may be repeated.",
 )
+@click.option(
+    "--deploy",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    show_default=True,
+    help="As a local process, or as a container that is built of PATH.",
+)
+@click.option(
+    "--daemon-host",
+    metavar="SOCKET|HOST:PORT",
+    help="Docker Engine for --deploy docker.  [default: DOCKER_HOST, or its usual socket]",
+)
+@click.option("--net", help="Network of the container.  [default: host]")
+@click.option(
+    "--build-arg",
+    "build_arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_environment,
+    help="A value for an ARG of the Dockerfile; may be repeated.",
+)
+@click.option("--rm-image", is_flag=True, help="Remove the image of the container in the end.")
 @click.pass_obj
 def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Install the ExApp in folder PATH as a local process and show what happens.
+    """Install the ExApp in folder PATH and show what happens.
 
     What follows `--` starts the app instead of what the folder declares: a line `web:` in its
     Procfile, ex_app/lib/main.py, or main.py.
     """
     if command == ():
         raise click.UsageError(_NO_COMMAND)
+    docker = _docker(command, options)
     from appapi_host.cli.run import RunOptions, run
 
     return run(
@@ -150,9 +176,57 @@ def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
             data_dir=_data_dir(options),
             environment=options["environment"],
             timeouts=_timeouts(options),
+            docker=docker,
+            watch=options["watch"],
         ),
         sys.stdout,
         sys.stderr,
+    )
+
+
+def _docker(command: tuple[str, ...] | None, options: dict[str, Any]) -> Any:
+    """What was chosen for a container; None for a process.
+
+    Raises:
+        UsageError: options of the one were given for the other.
+    """
+    if options["deploy"] == "docker":
+        if command:
+            raise click.UsageError("With --deploy docker, CMD of the Dockerfile starts the app.")
+        from appapi_host.cli.target_docker import DockerOptions
+
+        return DockerOptions(
+            engine=options["daemon_host"] or "",
+            net=options["net"] or "host",
+            build_arguments=options["build_arguments"],
+            rm_image=options["rm_image"],
+        )
+    for name in ("daemon_host", "net", "build_arguments", "rm_image"):
+        if options[name]:
+            option = _BUILD_ARGUMENT if name == "build_arguments" else f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs --deploy docker.")
+    return None
+
+
+@_group.command("logs", short_help="Show what an installed app prints.")
+@click.argument("app_id", metavar="APPID")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the app has ended.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@_DATA_DIR
+@click.pass_obj
+def _logs(command: tuple[str, ...] | None, /, **options: Any) -> int:
+    """Show what the app APPID has printed since its start, whether `run` or `serve` has it."""
+    if command is not None:
+        raise click.UsageError("logs starts no command; `--` belongs to run.")
+    from appapi_host.cli.logs import logs
+
+    return logs(
+        options["app_id"],
+        data_dir=_data_dir(options),
+        follow=options["follow"],
+        tail=options["tail"],
+        out=sys.stdout,
+        err=sys.stderr,
     )
 
 

@@ -49,12 +49,14 @@ class Failure:
         causes: what happened, one sentence each.
         remedy: what to try.
         output: the last lines that the app printed.
+        speaker: who printed them, if it was not the app.
     """
 
     title: str
     causes: tuple[str, ...]
     remedy: str = ""
     output: tuple[str, ...] = ()
+    speaker: str = "app"
 
     @classmethod
     def of(cls, error: Exception, *, title: str = "") -> Self:
@@ -65,9 +67,8 @@ class Failure:
             head = f"{title} ({error.step})" if title else f"the step {error.step} failed"
             return cls(head, (error.cause,), error.remedy, error.output)
         if isinstance(error, HostError):
-            if not title:
-                return cls(error.cause, (), error.remedy, error.output)
-            return cls(title, (error.cause,), error.remedy, error.output)
+            causes = (error.cause,) if title else ()
+            return cls(title or error.cause, causes, error.remedy, error.output, error.speaker)
         if isinstance(error, ConfigError):
             remedy = f"for example\n{error.example}" if error.example else ""
             return cls(title or "wrong configuration", error.problems, remedy)
@@ -131,8 +132,10 @@ class Console:
                 self._step_finished(app_id, step, seconds, detail)
             case StepFailed(app_id, step, cause, _):
                 self._step_failed(app_id, step, cause)
-            case ProgressChanged(app_id, step, percent):
+            case ProgressChanged(app_id, step, percent, ""):
                 self._progress(app_id, step, percent)
+            case ProgressChanged(app_id, step, percent, detail):
+                self._part(app_id, step, percent, detail)
             case AppOutput(app_id, line):
                 self.labelled("app", line, app_id)
             case Notice(app_id, text, is_warning):
@@ -172,7 +175,7 @@ class Console:
         if failure.remedy:
             lines.append(f"  try:   {_indented(failure.remedy)}")
         if failure.output:
-            lines.append("  last lines of the app:")
+            lines.append(f"  last lines of the {failure.speaker}:")
             lines += [f"    | {line}" for line in failure.output]
         self._write(self._err, "\n".join(self._clean(line) for line in lines) + "\n")
 
@@ -209,6 +212,10 @@ class Console:
         self._shown[app_id, step] = percent
         if percent:
             self.labelled(step, f"{percent} %", app_id)
+
+    def _part(self, app_id: str, step: str, percent: int, detail: str) -> None:
+        """A step came to the next of its parts."""
+        self.labelled(step, f"{percent} %  {detail}", app_id)
 
     def _prefix(self, app_id: str) -> str:
         clock = time.strftime("%H:%M:%S  ") if self._several else ""
@@ -296,7 +303,7 @@ class TerminalConsole(Console):
         if failure.remedy:
             parts += [Text(), Text("Try: ", style="bold") + Text(self._clean(failure.remedy))]
         if failure.output:
-            parts += [Text(), Text("The app's last lines", style="bold")]
+            parts += [Text(), Text(f"The {failure.speaker}'s last lines", style="bold")]
             parts += [Text(self._clean(line), style="dim") for line in failure.output]
         title = Text(self._clean(failure.title), style="bold red")
         rich = RichConsole(file=self._err, highlight=False)
@@ -347,6 +354,12 @@ class TerminalConsole(Console):
         task = self._tasks.get((app_id, step))
         if self._bars is not None and task is not None:
             self._bars.update(task, completed=percent, total=100)
+
+    def _part(self, app_id: str, step: str, percent: int, detail: str) -> None:
+        task = self._tasks.get((app_id, step))
+        if self._bars is not None and task is not None:
+            note = self._clean(detail)
+            self._bars.update(task, completed=percent, total=100, note=note)
 
     def _end(self, app_id: str, step: str) -> None:
         task = self._tasks.pop((app_id, step), None)

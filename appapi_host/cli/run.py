@@ -1,16 +1,20 @@
-"""`run PATH`: one app, installed from its folder, shown at work, gone afterwards."""
+"""`run PATH`: one app, installed from its folder, shown at work, gone afterwards.
+
+While it is at work, a key or a change of the folder installs it anew.
+"""
 
 import math
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import anyio
 import anyio.abc
@@ -18,21 +22,31 @@ import anyio.abc
 from appapi_host.cli.addresses import addresses, known_passwords, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
+from appapi_host.cli.keys import Keys
+from appapi_host.cli.targets import ProcessTarget, Target
 from appapi_host.deploy import load
 from appapi_host.errors import HostError
-from appapi_host.events import Event, EventBus, StepFailed, StepFinished, StepStarted
+from appapi_host.events import Event, EventBus, StepFailed, StepFinished
 from appapi_host.gateways import serve_host
-from appapi_host.host import REGISTRY_FILE, Host
+from appapi_host.host import INSTANCE_SETTING, REGISTRY_FILE, Host
 from appapi_host.info_xml import AppInfo, EnvironmentVariable
-from appapi_host.records import AppRecord, Daemon
+from appapi_host.records import AppRecord
+from appapi_host.registry import Registry
 from appapi_host.settings import HostSettings, Timeouts
 from exapp_sdk.errors import ExAppError
 from exapp_sdk.protocol.lifecycle import State
 
+if TYPE_CHECKING:
+    from appapi_host.cli.target_docker import DockerOptions
+
 __all__ = ["RunOptions", "run"]
 
-DAEMON: Final = "local_process"
 LAST_LINES: Final = 20
+REBUILD_KEY: Final = "r"
+
+_SHOWN_CHANGES: Final = 3
+"""How many changed files are named."""
+
 
 _SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASS|KEY|CREDENTIAL", re.IGNORECASE)
 
@@ -59,6 +73,8 @@ class RunOptions:
         data_dir: where the state is kept, below `run/<appid>`.
         environment: further variables for the app.
         timeouts: limits of the handshake.
+        docker: the app becomes a container; None makes it a process.
+        watch: install it anew whenever a file of the folder changes.
     """
 
     folder: Path
@@ -69,6 +85,8 @@ class RunOptions:
     data_dir: Path = field(default_factory=Path)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    docker: "DockerOptions | None" = None
+    watch: bool = False
 
 
 def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
@@ -92,12 +110,15 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
                 remedy="end that one with Ctrl-C first; with another --data-dir both can run",
             ),
             _listener(options, console) as listener,
+            Keys(sys.stdin) as keys,
         ):
             port: int = listener.getsockname()[1]
             settings = HostSettings(
                 data_dir=directory, bind=options.bind, port=port, timeouts=options.timeouts
             )
-            return anyio.run(_Run(options, info, settings, listener, console).main)
+            return anyio.run(
+                _Run(options, info, settings, listener, console, _target(options), keys).main
+            )
     except ExAppError as error:
         console.failure(Failure.of(error))
         return 1
@@ -139,6 +160,14 @@ def _listener(options: RunOptions, console: Console) -> Iterator[socket]:
         yield listener
 
 
+def _target(options: RunOptions) -> Target:
+    if options.docker is None:
+        return ProcessTarget()
+    from appapi_host.cli.target_docker import DockerTarget  # loads what talks to an engine
+
+    return DockerTarget(options.folder.absolute(), options.docker, os.environ)
+
+
 class _Run:
     """One `run`, from the first step to the last process gone."""
 
@@ -149,17 +178,21 @@ class _Run:
         settings: HostSettings,
         listener: socket,
         console: Console,
+        target: Target,
+        keys: Keys,
     ) -> None:
         self.options = options
         self.info = info
         self.settings = settings
         self.listener = listener
         self.console = console
+        self.target = target
+        self.keys = keys
         self.url = base_url(settings.bind, settings.port)
         self.interrupted = 0
         self.app: AppRecord | None = None
-        self.following = anyio.Event()
-        self.followed = anyio.Event()
+        self.followed: list[anyio.Event] = []
+        self.wanted = anyio.Event()
 
     async def main(self) -> int:
         """Do all of it; returns the exit code."""
@@ -187,10 +220,11 @@ class _Run:
 
     async def _kill(self) -> None:
         """End everything now, whatever it was doing."""
-        if self.app is not None:
+        if self.app is not None and self.target.keeps_storage:
             settings = replace(self.settings, timeouts=replace(self.settings.timeouts, stop=0.0))
             with suppress(HostError):
                 await load(self.app.daemon.accepts_deploy_id)(settings, EventBus()).stop(self.app)
+        self.keys.restore()
         self.console.close()
         os._exit(128 + self.interrupted)
 
@@ -202,19 +236,33 @@ class _Run:
         settings = replace(self.settings, timeouts=replace(self.settings.timeouts, stop=2.0))
         async with Host.open(settings) as host:
             for app in await host.registry.apps():
-                with anyio.move_on_after(_A_LOOK_SECONDS) as look:
-                    await host.exited(app.app_id)
-                pid = app.deployment.get("pid", "?")
-                await host.backend(app).remove(app, data=False)
-                if look.cancelled_caught:
-                    self.console.labelled(
-                        "note",
-                        f"an earlier run was killed: its app still ran (process {pid}), "
-                        "and was stopped now",
-                    )
+                await self._remove_left(host, app)
+            instance = host.instance
         # Passwords of an earlier run must not outlive it: it may have been bound to loopback only.
         for suffix in ("", "-wal", "-shm"):
             state.with_name(state.name + suffix).unlink(missing_ok=True)
+        # By its name a later run knows what is ours.
+        registry = await Registry.open(state)
+        await registry.set_setting(INSTANCE_SETTING, instance)
+        await registry.close()
+
+    async def _remove_left(self, host: Host, app: AppRecord) -> None:
+        is_process = app.daemon.accepts_deploy_id == "process-install"
+        what = f"process {app.deployment.get('pid', '?')}" if is_process else "container"
+        try:
+            with anyio.move_on_after(_A_LOOK_SECONDS) as look:
+                await host.exited(app.app_id)
+            await host.backend(app).remove(app, data=not is_process)
+        except HostError as error:
+            raise HostError(
+                f"an earlier run was killed, and its {what} cannot be removed: {error.cause}",
+                remedy=error.remedy,
+            ) from error
+        if look.cancelled_caught:
+            self.console.labelled(
+                "note",
+                f"an earlier run was killed: its app still ran ({what}), and was stopped now",
+            )
 
     async def _with_host(self) -> int:
         code = 1
@@ -238,19 +286,27 @@ class _Run:
             # It has answered. What follows, the stopping of its processes, must not be cut short:
             # a second attempt would not find children that have left the app's session.
             self.goodbye.deadline = math.inf
-        is_started = isinstance(event, StepStarted) and event.step == "heartbeat"
-        if is_started and not self.following.is_set():
-            # By now the app was started, and what the backend noted about it is stored.
-            self.following.set()
+        if isinstance(event, StepFinished) and event.step == "deploy":
             services.start_soon(self._follow, host)
 
     async def _follow(self, host: Host) -> None:
-        """Show what the app prints."""
-        app = await host.app(self.info.id)
-        self.console.hide(app.secret.reveal())
-        self.app = app
-        await host.follow_output(app.app_id)
-        self.followed.set()
+        """Show what the app prints, from now until it ends."""
+        followed = anyio.Event()
+        self.followed.append(followed)
+        try:
+            # What the backend noted about it is stored right after the deployment.
+            app = await host.registry.wait(
+                self.info.id, lambda app: app is None or app.state is not State.DEPLOYING
+            )
+            if app is not None:
+                self.console.hide(app.secret.reveal())
+                self.app = app
+                await host.follow_output(app.app_id)
+        except HostError as error:
+            self.console.labelled("warning", f"the app's output is not shown: {error.cause}")
+        finally:
+            self.followed.remove(followed)
+            followed.set()
 
     async def _with_server(self, host: Host, passwords: Mapping[str, str]) -> int:
         folder = self.options.folder
@@ -276,37 +332,100 @@ class _Run:
         if self.options.once:
             self.console.say(f"{app.app_id} is enabled; it is stopped again because of --once.")
             return 0
+        self._show_addresses(app, passwords)
+        self.console.say("Ctrl-C stops it." + self._how_to_install_anew())
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch_keys)
+            if self.options.watch:
+                group.start_soon(self._watch_files)
+            code = await self._attend(host, passwords)
+            group.cancel_scope.cancel()
+        return code
+
+    def _show_addresses(self, app: AppRecord, passwords: Mapping[str, str]) -> None:
         self.console.addresses(
             addresses(self.url, app.app_id, app.routes), sign_in(self.url, passwords)
         )
-        self.console.say("Ctrl-C stops it.")
-        how = await host.exited(app.app_id)
-        self.console.failure(
-            Failure(
-                f"{app.app_id} ended while it was enabled: {how}",
-                (),
-                "its last lines should say why",
-                tuple(await host.last_output(app.app_id, lines=LAST_LINES)),
+
+    def _how_to_install_anew(self) -> str:
+        ways = []
+        if self.keys.is_read:
+            ways.append(f"the key {REBUILD_KEY}")
+        if self.options.watch:
+            ways.append("a change in the folder")
+        return f" To install it anew: {' or '.join(ways)}." if ways else ""
+
+    async def _watch_keys(self) -> None:
+        async for key in self.keys.pressed():
+            if key.lower() == REBUILD_KEY:
+                self.wanted.set()
+
+    async def _watch_files(self) -> None:
+        from appapi_host.cli.watch import watch  # loads a library that only this needs
+
+        def changed(paths: list[str]) -> None:
+            named = ", ".join(paths[:_SHOWN_CHANGES])
+            more = len(paths) - _SHOWN_CHANGES
+            self.console.labelled(
+                "note", f"changed: {named}" + (f" and {more} more" if more > 0 else "")
             )
-        )
-        return 1
+            self.wanted.set()
+
+        try:
+            await watch(
+                self.options.folder,
+                changed,
+                is_input=self.target.is_input,
+                besides=[self.options.data_dir],
+            )
+        except HostError as error:
+            self.console.failure(Failure.of(error))
+
+    async def _attend(self, host: Host, passwords: Mapping[str, str]) -> int:
+        """Install the app anew whenever that is wanted, until it has ended by itself."""
+        is_up = True
+        while True:
+            if is_up and (how := await self._ended_or_wanted(host)):
+                self.console.failure(
+                    Failure(
+                        f"{self.info.id} ended while it was enabled: {how}",
+                        (),
+                        "its last lines should say why",
+                        tuple(await host.last_output(self.info.id, lines=LAST_LINES)),
+                    )
+                )
+                if not self.options.watch:
+                    return 1
+                self.console.say("Waiting for a change in the folder.")
+            await self.wanted.wait()
+            self.wanted = anyio.Event()
+            is_up = await self._install_anew(host, passwords)
+
+    async def _ended_or_wanted(self, host: Host) -> str:
+        """How the app has ended; empty if it is to be installed anew before that."""
+        how = ""
+        async with anyio.create_task_group() as group:
+
+            async def exited() -> None:
+                nonlocal how
+                how = await host.exited(self.info.id)
+                group.cancel_scope.cancel()
+
+            group.start_soon(exited)
+            await self.wanted.wait()
+            group.cancel_scope.cancel()
+        return how
 
     async def _install(self, host: Host) -> AppRecord | None:
         """Bring the app to enabled; None after a failure that was shown."""
         self.console.has_steps = True
-        daemon = Daemon(
-            DAEMON,
-            "Processes of this machine",
-            "process-install",
-            "http",
-            "127.0.0.1",
-            {"net": "host", "nextcloud_url": self.url},
-        )
         try:
+            daemon = self.target.daemon(self.url)
+            info = await self.target.prepare(host, self.info)
             await host.register_daemon(daemon, set_default=True)
-            return await host.register(
-                self.info,
-                daemon=DAEMON,
+            app = await host.register(
+                info,
+                daemon=daemon.name,
                 source=self.options.folder.absolute(),
                 command=self.options.command,
                 environment=self.options.environment,
@@ -315,15 +434,57 @@ class _Run:
             title = f"{self.info.id} could not be installed"
             self.console.failure(Failure.of(error, title=title))
             return None
+        else:
+            await self.target.settle()
+            return app
         finally:
             self.console.has_steps = False
 
+    async def _install_anew(self, host: Host, passwords: Mapping[str, str]) -> bool:
+        """Replace the app by what is in the folder now; returns whether it runs, old or new."""
+        before = await host.app(self.info.id)
+        self.console.has_steps = True
+        try:
+            info = _info(self.options)
+            if info.id != self.info.id:
+                raise HostError(
+                    f"appinfo/info.xml says {info.id} now, which is another app",
+                    remedy="end this run with Ctrl-C and start another",
+                )
+            app = await host.update(await self.target.prepare(host, info), redeploy=True)
+        except HostError as error:
+            return await self._not_installed_anew(host, error)
+        finally:
+            self.console.has_steps = False
+        await self.target.settle()
+        if app.routes != before.routes:
+            self._show_addresses(app, passwords)
+        self.console.say(f"{app.app_id} {app.version} is enabled, installed anew.")
+        return True
+
+    async def _not_installed_anew(self, host: Host, error: HostError) -> bool:
+        app = await host.app(self.info.id)
+        is_up = app.state is State.ENABLED
+        self.console.failure(Failure.of(error, title=f"{app.app_id} could not be installed anew"))
+        if is_up:
+            self.console.say(f"What ran before runs on: {app.app_id} {app.version}.")
+        else:
+            self.console.say(f"{app.app_id} does not run now." + self._how_to_install_anew())
+        return is_up
+
     async def _clean_up(self, host: Host) -> None:
-        """Disable the app, stop it with its children, and forget it; its storage stays."""
+        """Remove the app, and what was made for it."""
         self.console.has_steps = True  # the steps say it all, as they did before
         app = await host.registry.app(self.info.id)
-        if app is None:
-            return
+        if app is not None:
+            await self._remove(host, app)
+        try:
+            await self.target.finish()
+        except HostError as error:
+            self.console.failure(Failure.of(error, title="the image could not be removed"))
+
+    async def _remove(self, host: Host, app: AppRecord) -> None:
+        """Disable the app, stop it with its children, and forget it."""
         with anyio.move_on_after(_A_LOOK_SECONDS) as look:
             await host.exited(app.app_id)
         if look.cancelled_caught and app.state is State.ENABLED:
@@ -331,15 +492,16 @@ class _Run:
         backend = host.backend(app)
         try:
             await backend.stop(app)
-            if self.following.is_set():
-                with anyio.move_on_after(_LAST_WORDS_SECONDS):
-                    await self.followed.wait()
-            await backend.remove(app, data=False)
+            with anyio.move_on_after(_LAST_WORDS_SECONDS):
+                for followed in tuple(self.followed):
+                    await followed.wait()
+            await backend.remove(app, data=not self.target.keeps_storage)
             await host.registry.remove_app(app.app_id)
         except HostError as error:
             self.console.failure(Failure.of(error, title=f"{app.app_id} could not be removed"))
         else:
-            self.console.say(f"{app.app_id} is stopped and removed; its storage is kept.")
+            rest = "its storage is kept" if self.target.keeps_storage else "its storage too"
+            self.console.say(f"{app.app_id} is stopped and removed; {rest}.")
 
     async def _say_goodbye(self, host: Host) -> None:
         with anyio.move_on_after(_GOODBYE_SECONDS) as self.goodbye:

@@ -11,7 +11,7 @@ from appapi_host.settings import HostSettings
 if TYPE_CHECKING:
     from appapi_host.host import Host
 
-__all__ = ["Session"]
+__all__ = ["Session", "opened"]
 
 
 class Session:
@@ -81,13 +81,20 @@ class Session:
     @asynccontextmanager
     async def host(self) -> AsyncIterator["Host"]:
         """The host over the shared state; errors raised inside the block come out as they are."""
-        from appapi_host.host import Host
+        async with opened(self.settings) as host:
+            yield host
 
-        try:
-            async with Host.open(self.settings) as host:
-                yield host
-        except BaseExceptionGroup as group:
-            # The host's own task group wraps what passes through it.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+@asynccontextmanager
+async def opened(settings: HostSettings) -> AsyncIterator["Host"]:
+    """A host; errors raised inside the block come out as they are."""
+    from appapi_host.host import Host
+
+    try:
+        async with Host.open(settings) as host:
+            yield host
+    except BaseExceptionGroup as group:
+        # The host's own task group wraps what passes through it.
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__

@@ -150,8 +150,16 @@ class DeployBackend(Protocol):
         """
         ...
 
-    def output(self, app: AppRecord) -> AsyncIterator[str]:
-        """The app's output from its beginning, line by line, waiting for more."""
+    def output(
+        self, app: AppRecord, *, tail: int | None = None, follow: bool = True
+    ) -> AsyncIterator[str]:
+        """The app's output, line by line.
+
+        Args:
+            app: the app.
+            tail: begin with so many of the lines that are there; with its start if not given.
+            follow: wait for more until the app has ended.
+        """
         ...
 
     async def last_output(self, app: AppRecord, *, lines: int) -> list[str]:

@@ -41,7 +41,9 @@ class ManualBackend(DeployBackend):
         await anyio.sleep_forever()
         raise AssertionError  # pragma: no cover  # sleep_forever() is not typed as NoReturn
 
-    async def output(self, app: AppRecord) -> AsyncIterator[str]:
+    async def output(
+        self, app: AppRecord, *, tail: int | None = None, follow: bool = True
+    ) -> AsyncIterator[str]:
         """Goes to the developer's own terminal."""
         nothing: tuple[str, ...] = ()
         for line in nothing:

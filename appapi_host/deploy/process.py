@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -172,7 +173,9 @@ class ProcessBackend(DeployBackend):
             await anyio.sleep(_POLL)
         return _how_it_ended(identity)
 
-    async def output(self, app: AppRecord) -> AsyncIterator[str]:
+    async def output(
+        self, app: AppRecord, *, tail: int | None = None, follow: bool = True
+    ) -> AsyncIterator[str]:
         """What the app prints since it was last started, until it has ended and all is read.
 
         Yields:
@@ -182,10 +185,15 @@ class ProcessBackend(DeployBackend):
         folder = await self._folder(app.app_id)
         plan = await anyio.to_thread.run_sync(_Plan.read, folder)
         offset = plan.log_start if plan else 0
+        if tail is not None:
+            find = partial(_start_of_last, folder / _LOG, offset, tail)
+            offset = await anyio.to_thread.run_sync(find)
         rest = b""
         while True:
             # First whether it runs, then its log: the last words are not missed.
-            runs = plan is not None and await anyio.to_thread.run_sync(_runs, plan.identity)
+            runs = (
+                follow and plan is not None and await anyio.to_thread.run_sync(_runs, plan.identity)
+            )
             chunk = await anyio.to_thread.run_sync(_read, folder / _LOG, offset)
             offset += len(chunk)
             *lines, rest = (rest + chunk).split(b"\n")
@@ -639,6 +647,18 @@ def _tail(log: Path, start: int, lines: int) -> list[str]:
         content = content.partition(b"\n")[2]  # the first line is not whole
     found = [_text(line) for line in content.removesuffix(b"\n").split(b"\n")] if content else []
     return found[max(0, len(found) - lines) :]
+
+
+def _start_of_last(log: Path, start: int, lines: int) -> int:
+    """Where the last lines begin, in bytes."""
+    starts: deque[int] = deque(maxlen=lines)
+    place = start
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            starts.append(place)
+            place += len(line)
+    return starts[0] if starts else place
 
 
 def _text(line: bytes) -> str:

@@ -140,7 +140,9 @@ class StubBackend(DeployBackend):
         await self.end.wait()
         return "exit code 3"
 
-    async def output(self, app: AppRecord) -> AsyncIterator[str]:
+    async def output(
+        self, app: AppRecord, *, tail: int | None = None, follow: bool = True
+    ) -> AsyncIterator[str]:
         for line in ("first line", "last line"):
             yield line
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 
@@ -99,6 +99,8 @@ class Instruction:
 
 class BuildError(DeployError):
     """An image could not be built; `output` is what the build printed last."""
+
+    speaker: ClassVar[str] = "build"
 
 
 def instructions(text: str) -> list[Instruction]:
@@ -240,9 +242,11 @@ class Builder:
     def _note(self, text: str) -> None:
         if step := _STEP.match(text):
             number, total, what = (group for group in step.groups() if group is not None)
-            self._step = BuildStep(int(number), int(total), " ".join(what.split()))
+            known = len(self._instructions)
+            self._step = BuildStep(int(number), min(int(total), known), " ".join(what.split()))
             self._output.clear()
-            self._on_step(self._step)
+            if self._step.number <= known:  # the engine adds steps of its own for labels
+                self._on_step(self._step)
         elif layer := _LAYER.match(text):
             self._layer, self._container = layer[1] or layer[2], ""
         elif running := _RUNNING.match(text):
@@ -290,7 +294,6 @@ class Builder:
         """The instruction that failed, and its line in the Dockerfile."""
         if self._step:
             text, number = self._step.text, self._step.number
-            # The engine adds a step of its own for our labels.
             line = self._instructions[number - 1].line if number <= len(self._instructions) else 0
         else:
             named = _NAMED_LINE.search(said)
