@@ -23,7 +23,7 @@ from appapi_host.basic_auth import CHALLENGE, basic_credentials
 from appapi_host.errors import HostError
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
-from appapi_host.ocs.capabilities import PRODUCT, VERSION
+from appapi_host.ocs.capabilities import PRODUCT, VERSIONS
 from appapi_host.pages import html_page
 from appapi_host.proxy import PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
@@ -85,7 +85,7 @@ class _Application:
 
     async def _page(self, scope: Scope, path: str) -> Response:
         if path == "/status.php":
-            return _status()
+            return _status(self._host.settings.nextcloud_version)
         if path in ("/", "/index.php", "/index.php/"):
             return HTMLResponse(await self._index())
         if path == "/login":
@@ -119,8 +119,8 @@ class _Application:
         return html_page("ExApps", f'<p><a href="/login">Sign in</a></p>\n{listed}')
 
 
-def _status() -> Response:
-    version = ".".join(map(str, VERSION))
+def _status(nextcloud_version: int) -> Response:
+    version = ".".join(map(str, VERSIONS[nextcloud_version]))
     status = {
         "installed": True,
         "maintenance": False,

@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LOOPBACK_ADDRESSES", "HostSettings", "Timeouts"]
+from exapp_sdk.errors import ConfigError
+
+__all__ = ["LOOPBACK_ADDRESSES", "NEXTCLOUD_VERSIONS", "HostSettings", "Timeouts"]
+
+NEXTCLOUD_VERSIONS: Final = range(32, 36)
+"""Major versions that the host can stand for."""
 
 LOOPBACK_ADDRESSES: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -23,6 +28,8 @@ class Timeouts:
         init: from `POST /init` to the report of 100.
         enabled_request: the answer to `PUT /enabled`.
         stop: from asking a process to end until it is killed.
+        busy: how long an operation waits for another process to end its own on the same app.
+        stuck: an operation without any progress for so long is worth a warning.
     """
 
     heartbeat: float = 90.0
@@ -32,6 +39,8 @@ class Timeouts:
     init: float = 2400.0
     enabled_request: float = 60.0
     stop: float = 10.0
+    busy: float = 60.0
+    stuck: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +51,32 @@ class HostSettings:
         data_dir: folder of the registry and of the apps' storage; None keeps everything in memory.
         bind: address to listen on.
         port: port to listen on; 0 takes a free one.
-        aa_version: the AppAPI version that the host announces.
+        public_url: where people reach the host; empty for its own address.
+        nextcloud_version: the major version of Nextcloud that the host stands for: 32 to 35.
+        aa_version: the AppAPI version that the host announces; empty for the one that came with
+            that Nextcloud.
         timeouts: limits of the handshake.
     """
 
     data_dir: Path | None = None
     bind: str = "127.0.0.1"
     port: int = 8080
-    aa_version: str = "32.0.0"
+    public_url: str = ""
+    nextcloud_version: int = 32
+    aa_version: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def __post_init__(self) -> None:
+        if self.nextcloud_version not in NEXTCLOUD_VERSIONS:
+            known = f"{NEXTCLOUD_VERSIONS.start} to {NEXTCLOUD_VERSIONS.stop - 1}"
+            raise ConfigError([f"nextcloud_version is {self.nextcloud_version}, not {known}"])
+        if not self.aa_version:
+            object.__setattr__(self, "aa_version", f"{self.nextcloud_version}.0.0")
+
+    @property
+    def url(self) -> str:
+        """Where people reach the host, without a trailing slash."""
+        return self.public_url.rstrip("/") or f"http://127.0.0.1:{self.port}"
 
     @property
     def is_loopback_only(self) -> bool:

@@ -5,18 +5,30 @@ Source: Nextcloud OCS API, Capabilities.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from appapi_host.ocs._routing import Answer, Auth, Call, Family
 from exapp_sdk.protocol.capabilities import GET_CAPABILITIES
 from exapp_sdk.protocol.log import LogLevel
 
-__all__ = ["PRODUCT", "VERSION", "family"]
+__all__ = ["PRODUCT", "VERSIONS", "family"]
 
-VERSION: Final = (32, 0, 1)
-"""The Nextcloud that the host claims to be, which clients look at before they use a feature."""
+VERSIONS: Final[Mapping[int, tuple[int, int, int]]] = {
+    32: (32, 0, 1),
+    33: (33, 0, 4),
+    34: (34, 0, 0),
+    35: (35, 0, 0),
+}
+"""The Nextcloud that the host claims to be, which clients look at before they use a feature; by
+major version."""
 
 PRODUCT: Final = "Nextcloud"
+
+_LINK_PATTERN: Final = (
+    r"(\s|\n|^)(https?:\/\/)([-A-Z0-9+_.]+(?::[0-9]+)?(?:\/[-A-Z0-9+&@#%?=~_|!:,.;()]*)*)(\s|\n|$)"
+)
+"""What the real one finds links with, for clients that do as it does."""
 
 family = Family()
 
@@ -27,18 +39,7 @@ async def get_capabilities(call: Call) -> Answer:
 
     Only what this host does is announced: a client that finds a section uses what it stands for.
     """
-    major, minor, micro = VERSION
-    app_api: dict[str, Any] = {"version": call.host.settings.aa_version}
-    capabilities: dict[str, Any] = {
-        "bruteforce": {"delay": 0, "allow-listed": False},
-        "app_api": app_api,
-        "theming": {"name": PRODUCT, "productName": PRODUCT, "color": "#00679e"},
-    }
-    if call.user is not None:
-        # In this order on the wire. The host shows all lines; 2 is what a fresh Nextcloud says.
-        capabilities["app_api"] = {"loglevel": int(LogLevel.WARNING), **app_api}
-        capabilities["core"] = {"pollinterval": 60, "webdav-root": "remote.php/webdav"}
-        capabilities["files"] = {"bigfilechunking": False}
+    major, minor, micro = VERSIONS[call.host.settings.nextcloud_version]
     data = {
         "version": {
             "major": major,
@@ -48,7 +49,70 @@ async def get_capabilities(call: Call) -> Answer:
             "edition": "",
             "extendedSupport": False,
         },
-        "capabilities": capabilities,
+        "capabilities": _public(call) if call.user is None else _all(call),
     }
     digest = hashlib.md5(json.dumps(data).encode(), usedforsecurity=False).hexdigest()
     return Answer(data, headers=(("ETag", f'"{digest}"'),))
+
+
+def _public(call: Call) -> dict[str, Any]:
+    url = call.host.settings.url
+    logo = f"{url}/core/img/logo/logo.svg?v=0"
+    return {
+        "bruteforce": {"delay": 0, "allow-listed": False},
+        "app_api": {"version": call.host.settings.aa_version},
+        "theming": {
+            "name": PRODUCT,
+            "productName": PRODUCT,
+            "url": "https://nextcloud.com",
+            "slogan": "a safe home for all your data",
+            "color": "#00679e",
+            "color-text": "#ffffff",
+            "color-element": "#00679e",
+            "color-element-bright": "#00679e",
+            "color-element-dark": "#00679e",
+            "logo": logo,
+            "background": "#00679e",
+            "background-text": "#ffffff",
+            "background-plain": True,
+            "background-default": True,
+            "logoheader": logo,
+            "favicon": logo,
+        },
+    }
+
+
+def _all(call: Call) -> dict[str, Any]:
+    public = _public(call)
+    return {
+        "core": {
+            "pollinterval": 60,
+            "webdav-root": "remote.php/webdav",
+            "reference-api": False,
+            "reference-regex": _LINK_PATTERN,
+            "mod-rewrite-working": True,
+            "user": {"language": "en", "locale": "", "timezone": "UTC"},
+        },
+        **public,
+        "files": {"bigfilechunking": False},
+        # In this order on the wire. The host shows all lines; 2 is what a fresh Nextcloud says.
+        "app_api": {"loglevel": int(LogLevel.WARNING), **public["app_api"]},
+        "notifications": {
+            "ocs-endpoints": ["list", "get", "delete", "delete-all", "rich-strings", "exists"],
+            "push": [],
+            "admin-notifications": [],
+        },
+        "provisioning_api": {
+            "version": "1.22.0",
+            "AccountPropertyScopesVersion": 2,
+            "AccountPropertyScopesFederatedEnabled": True,
+            "AccountPropertyScopesPublishedEnabled": False,
+        },
+        "spreed": {"features": ["bots-v1", "bots-reactions"], "config": {}, "version": ""},
+        "user_status": {
+            "enabled": True,
+            "restore": False,
+            "supports_emoji": True,
+            "supports_busy": True,
+        },
+    }

@@ -18,8 +18,8 @@ OLD_STATUS = "/apps/app_api/apps/status"
 STATE = "/apps/app_api/ex-app/state"
 LOG = "/apps/app_api/api/v1/log"
 
-# Served by a later issue; the answer to an unknown path is another one.
-NOT_YET = ("/cloud/user",)
+# What describes that server or its users; the recorded conversation looks at these.
+DESCRIBING = ("/cloud/user?",)
 
 
 def shown_header(response_headers: Any) -> list[tuple[str, str]]:
@@ -28,7 +28,7 @@ def shown_header(response_headers: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in ROWS if not any(f"{path}?" in row["target"] for path in NOT_YET)],
+    [row for row in ROWS if not any(path in row["target"] for path in DESCRIBING)],
     ids=lambda row: f"{row['method']} {row['target']} {row['request_body'][:30]}",
 )
 async def test_recorded_call_is_answered_as_recorded(row: dict[str, Any]) -> None:
@@ -73,6 +73,8 @@ async def test_capabilities_are_part_of_the_recorded_ones() -> None:
     assert answered["version"] == recorded["version"]
     assert answered["capabilities"]["app_api"] == recorded["capabilities"]["app_api"]
     assert list(answered["capabilities"]["app_api"]) == ["loglevel", "version"]
+    # Talk was not there when that was recorded; here its bots can be tried.
+    del answered["capabilities"]["spreed"]
     for section, members in answered["capabilities"].items():
         for name, value in members.items():
             assert shape(value) == shape(recorded["capabilities"][section][name])
