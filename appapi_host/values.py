@@ -109,7 +109,7 @@ class Values:
             if sensitive is None:
                 present = documents.get(kind, app_id, key, user_id=user_id)
                 sensitive = bool(present and present.content["is_sensitive"])
-            stored = self._encrypted(text) if sensitive else text
+            stored = self.encrypted(text) if sensitive else text
             document = documents.put(
                 kind,
                 app_id,
@@ -135,18 +135,26 @@ class Values:
             document.app_id,
             document.user_id,
             document.name,
-            self._decrypted(text, document.name) if is_sensitive else text,
+            self.decrypted(text, document.name) if is_sensitive else text,
             is_sensitive,
         )
 
-    # Both run in a worker thread, within a transaction of the registry.
-
-    def _encrypted(self, text: str) -> str:
+    def encrypted(self, text: str) -> str:
+        """The text as it may be stored; in a worker thread, within a transaction that writes."""
         from cryptography.fernet import Fernet  # takes 50 ms, and most apps hide nothing
 
         return Fernet(self._known_key(is_made=True)).encrypt(text.encode()).decode("ascii")
 
-    def _decrypted(self, text: str, key: str) -> str:
+    def decrypted(self, text: str, key: str) -> str:
+        """A stored text in clear; in a worker thread.
+
+        Args:
+            text: what `encrypted()` made.
+            key: what it is called in the error.
+
+        Raises:
+            HostError: it cannot be decrypted.
+        """
         from cryptography.fernet import Fernet, InvalidToken
 
         try:

@@ -37,6 +37,10 @@ class Auth(Enum):
     """An app that signs, in anybody's name."""
     APP_USER = auto()
     """An app that signs in the name of a user."""
+    EX_APP = auto()
+    """An app that signs, in anybody's name, at a route of the server itself: refused with 412."""
+    EX_APP_OR_ADMIN = auto()
+    """An app that signs in nobody's name, or an administrator; the webhooks are like that."""
     USER = auto()
     """A user, through basic auth or an app that signs in their name."""
     ADMIN = auto()
@@ -65,6 +69,7 @@ class OCSRefusal(OCSError):  # noqa: N818  # how endpoints say "no", not somethi
         data: payload of the answer; mostly none.
         note: the reason, for the host's own output only.
         headers: additional headers of the answer.
+        is_bare: the answer is the data alone, without the envelope.
     """
 
     def __init__(
@@ -75,7 +80,9 @@ class OCSRefusal(OCSError):  # noqa: N818  # how endpoints say "no", not somethi
         data: object = (),
         note: str = "",
         headers: Iterable[tuple[str, str]] = (),
+        is_bare: bool = False,
     ) -> None:
+        self.is_bare = is_bare
         self.data = data
         self.note = note
         self.headers = tuple(headers)
@@ -126,6 +133,13 @@ async def authenticate(
         if auth is Auth.APP_USER and caller.user is None:
             raise _not_logged_in("this needs an acting user, the app asked in nobody's name")
         return caller
+    if auth is Auth.EX_APP:
+        if caller.app is None:
+            note = caller.refusal or "the request is not signed by an app"
+            raise OCSRefusal(412, data={"message": "ExApp required"}, note=note, is_bare=True)
+        return caller
+    if auth is Auth.EX_APP_OR_ADMIN and caller.app is not None and caller.user is None:
+        return caller
     if caller.has_wrong_password:
         raise OCSRefusal(
             NOT_AUTHENTICATED,
@@ -137,7 +151,7 @@ async def authenticate(
         raise _not_logged_in(caller.refusal or "this needs a user, and there is none")
     if not caller.user.is_enabled:
         raise _not_logged_in(f"the user {caller.user.user_id!r} is disabled")
-    if auth is Auth.ADMIN and not caller.user.is_admin:
+    if auth in (Auth.ADMIN, Auth.EX_APP_OR_ADMIN) and not caller.user.is_admin:
         raise OCSRefusal(
             403,
             "Logged in account must be an admin",

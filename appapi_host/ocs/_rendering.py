@@ -18,7 +18,7 @@ from exapp_sdk.protocol.ocs import (
     UNKNOWN_ROUTE,
 )
 
-__all__ = ["FORMATS", "Rendered", "chosen_format", "render"]
+__all__ = ["FORMATS", "Rendered", "chosen_format", "render", "render_bare"]
 
 FORMATS: Final = ("json", "xml")
 
@@ -114,6 +114,11 @@ def render(
     envelope = {"meta": meta, "data": _as_php(data)}
     body = _json({"ocs": envelope}) if format_name == "json" else _xml(envelope)
     return Rendered(status, content_type, body)
+
+
+def render_bare(status: int, data: Any) -> Rendered:
+    """An answer that Nextcloud gives without the envelope, always as JSON."""
+    return Rendered(status, _CONTENT_TYPES["json"], _json(_as_php(data)))
 
 
 def _as_php(value: Any) -> Any:

@@ -11,19 +11,20 @@ async def list_users(call: Call) -> list[str]:
 ```
 
 Its parameters after `call` are filled from path, query and body. It returns the data of the answer,
-or an `Answer` where more than data is to be said, or raises `OCSRefusal`.
+or an `Answer` where more than data is to be said, or a `File`, or raises `OCSRefusal`.
 """
 
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from appapi_host.documents import Document
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
 from appapi_host.ocs._authentication import Auth, Caller, OCSRefusal, WhileDisabled, authenticate
@@ -34,12 +35,22 @@ from appapi_host.ocs._parameters import (
     merged,
     parsed_query,
 )
-from appapi_host.ocs._rendering import FORMATS, Rendered, chosen_format, render
+from appapi_host.ocs._rendering import FORMATS, Rendered, chosen_format, render, render_bare
 from appapi_host.records import AppRecord, User
 from exapp_sdk.errors import LocalProtocolError, OCSError, RemoteProtocolError
 from exapp_sdk.protocol.ocs import OK_V2, SERVER_ERROR, UNKNOWN_ROUTE
 
-__all__ = ["Answer", "Auth", "Call", "Family", "OCSApplication", "OCSRefusal", "WhileDisabled"]
+__all__ = [
+    "Answer",
+    "Auth",
+    "Call",
+    "Family",
+    "File",
+    "OCSApplication",
+    "OCSRefusal",
+    "Rules",
+    "WhileDisabled",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +61,7 @@ SHOWN_BYTES: Final = 4096
 """How much of a body an `Exchange` keeps."""
 
 _PATH: Final = re.compile(r"/ocs/v([12])\.php(/.*)", re.DOTALL)
-_PLACEHOLDER: Final = re.compile(r"\\\{(\w+)\\\}")
+_PLACEHOLDER: Final = re.compile(r"\\\{(\w+)(:path)?\\\}")
 _NO_CACHE: Final = ("Cache-Control", "no-cache, no-store, must-revalidate")
 _UNKNOWN_MESSAGE: Final = (
     "Invalid query, please check the syntax. API specifications are here: "
@@ -71,6 +82,7 @@ class Call:
         body: the raw body.
         user: the acting user, None for nobody.
         signed_by: the app that signed the request, None if none did.
+        path: placeholders of the path, whatever the parameters of that name became.
     """
 
     host: Host
@@ -78,6 +90,7 @@ class Call:
     body: bytes
     user: User | None
     signed_by: AppRecord | None
+    path: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def app(self) -> AppRecord:
@@ -89,6 +102,36 @@ class Call:
         if self.signed_by is None:
             raise LocalProtocolError("this call was not signed by an app")
         return self.signed_by
+
+    @property
+    def acting_user(self) -> User:
+        """The user who calls, for endpoints that need one.
+
+        Raises:
+            LocalProtocolError: the endpoint is open to nobody, and nobody calls.
+        """
+        if self.user is None:
+            raise LocalProtocolError("this call is in nobody's name")
+        return self.user
+
+    async def store(self, kind: str, name: str, content: Mapping[str, Any]) -> Document:
+        """Keep a document of the calling app, in place of the one of that name."""
+        return await self.host.documents.write(
+            lambda documents: documents.put(kind, self.app.app_id, name, content)
+        )
+
+    async def stored(self, kind: str, name: str) -> Document | None:
+        """The document of the calling app of that name."""
+        return await self.host.documents.read(
+            lambda documents: documents.get(kind, self.app.app_id, name)
+        )
+
+    async def discard(self, kind: str, name: str) -> bool:
+        """Delete a document of the calling app; whether there was one."""
+        count = await self.host.documents.write(
+            lambda documents: documents.delete(kind, self.app.app_id, [name])
+        )
+        return count > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +150,42 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """The answer of an endpoint that hands out bytes, without the envelope.
+
+    Args:
+        content: the bytes.
+        content_type: what they are.
+    """
+
+    content: bytes
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What has to be true before an endpoint is called.
+
+    Args:
+        auth: who may call.
+        while_disabled: whether a disabled app may.
+        since: the first major version of Nextcloud that serves it.
+        max_body: longest body, in bytes.
+    """
+
+    auth: Auth
+    while_disabled: WhileDisabled = WhileDisabled.REFUSED
+    since: int = 0
+    max_body: int = MAX_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A function and what has to be true before it is called."""
 
     method: str
     path: str
-    auth: Auth
-    while_disabled: WhileDisabled
+    rules: Rules
     handler: Callable[..., Awaitable[Any]]
     parameters: tuple[Parameter, ...]
 
@@ -124,46 +196,40 @@ class Family:
     def __init__(self) -> None:
         self.endpoints: list[Endpoint] = []
 
-    def get(
-        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
-    ) -> Callable[[HandlerT], HandlerT]:
+    def get(self, path: str, *, auth: Auth, **rules: Any) -> Callable[[HandlerT], HandlerT]:
         """Serve `GET`, and `HEAD` with it.
 
         Args:
-            path: behind `/ocs/v1.php`; `{name}` stands for one segment.
+            path: behind `/ocs/v1.php`; `{name}` stands for one segment, `{name:path}` for several.
             auth: who may call.
-            while_disabled: whether a disabled app may.
+            rules: other members of `Rules`.
         """
-        return self._endpoint("GET", path, auth, while_disabled)
+        return self._endpoint("GET", path, Rules(auth, **rules))
 
-    def post(
-        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
-    ) -> Callable[[HandlerT], HandlerT]:
+    def post(self, path: str, *, auth: Auth, **rules: Any) -> Callable[[HandlerT], HandlerT]:
         """Serve `POST`, see `get()`."""
-        return self._endpoint("POST", path, auth, while_disabled)
+        return self._endpoint("POST", path, Rules(auth, **rules))
 
-    def put(
-        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
-    ) -> Callable[[HandlerT], HandlerT]:
+    def put(self, path: str, *, auth: Auth, **rules: Any) -> Callable[[HandlerT], HandlerT]:
         """Serve `PUT`, see `get()`."""
-        return self._endpoint("PUT", path, auth, while_disabled)
+        return self._endpoint("PUT", path, Rules(auth, **rules))
 
-    def delete(
-        self, path: str, *, auth: Auth, while_disabled: WhileDisabled = WhileDisabled.REFUSED
-    ) -> Callable[[HandlerT], HandlerT]:
+    def delete(self, path: str, *, auth: Auth, **rules: Any) -> Callable[[HandlerT], HandlerT]:
         """Serve `DELETE`, see `get()`."""
-        return self._endpoint("DELETE", path, auth, while_disabled)
+        return self._endpoint("DELETE", path, Rules(auth, **rules))
 
-    def _endpoint(
-        self, method: str, path: str, auth: Auth, while_disabled: WhileDisabled
-    ) -> Callable[[HandlerT], HandlerT]:
+    def _endpoint(self, method: str, path: str, rules: Rules) -> Callable[[HandlerT], HandlerT]:
         def add(handler: HandlerT) -> HandlerT:
             self.endpoints.append(
-                Endpoint(method, path, auth, while_disabled, handler, declared_parameters(handler))
+                Endpoint(method, path, rules, handler, declared_parameters(handler))
             )
             return handler
 
         return add
+
+
+def _segment(placeholder: re.Match[str]) -> str:
+    return f"(?P<{placeholder[1]}>{'.+' if placeholder[2] else '[^/]+'})"
 
 
 class _Table:
@@ -174,7 +240,7 @@ class _Table:
         self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Endpoint]]] = {}
         for endpoint in endpoints:
             if "{" in endpoint.path:
-                pattern = re.compile(_PLACEHOLDER.sub(r"(?P<\1>[^/]+)", re.escape(endpoint.path)))
+                pattern = re.compile(_PLACEHOLDER.sub(_segment, re.escape(endpoint.path)))
                 _, verbs = self._patterns.setdefault(endpoint.path, (pattern, {}))
             else:
                 verbs = self._fixed.setdefault(endpoint.path, {})
@@ -230,7 +296,13 @@ class OCSApplication:
 
     def __init__(self, host: Host, families: Iterable[Family]) -> None:
         self._host = host
-        self._table = _Table(endpoint for family in families for endpoint in family.endpoints)
+        version = host.settings.nextcloud_version
+        self._table = _Table(
+            endpoint
+            for family in families
+            for endpoint in family.endpoints
+            if endpoint.rules.since <= version
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
@@ -270,10 +342,14 @@ class OCSApplication:
             reply.note = f"{method} is not served here, only {served}"
             return Rendered(405, "text/xml; charset=UTF-8", b"")
         answer = await self._answer(reply, verbs.get(method), path_values)
+        if isinstance(answer, File):
+            return Rendered(200, answer.content_type, answer.content)
         message = ""
         if isinstance(answer, OCSRefusal):
             message = answer.message
             reply.note = answer.note
+            if answer.is_bare:
+                return render_bare(answer.statuscode, answer.data)
         reply.headers[1:1] = answer.headers  # in front of X-User-Id, as recorded
         format_name = reply.format if reply.format in FORMATS else "xml"
         is_early = answer.statuscode in (SERVER_ERROR, UNKNOWN_ROUTE)
@@ -288,7 +364,7 @@ class OCSApplication:
 
     async def _answer(
         self, reply: _Reply, endpoint: Endpoint | None, path_values: Mapping[str, str]
-    ) -> Answer | OCSRefusal:
+    ) -> Answer | File | OCSRefusal:
         """Every way in which a call can end, as a value."""
         try:
             if endpoint is None:
@@ -313,14 +389,15 @@ class OCSApplication:
 
     async def _called(
         self, reply: _Reply, endpoint: Endpoint, path_values: Mapping[str, str]
-    ) -> Answer:
+    ) -> Answer | File:
         request = reply.request
+        rules = endpoint.rules
         reply.caller = caller = await authenticate(
-            self._host, request.scope["headers"], endpoint.auth, endpoint.while_disabled
+            self._host, request.scope["headers"], rules.auth, rules.while_disabled
         )
         if caller.user is not None:
             reply.headers.append(("X-User-Id", caller.user.user_id))
-        reply.body = await _read_body(request)
+        reply.body = await _read_body(request, rules.max_body)
         given = merged(
             path=path_values,
             query=request.scope.get("query_string", b""),
@@ -333,9 +410,9 @@ class OCSApplication:
         arguments = {
             parameter.name: parameter.taken_from(given) for parameter in endpoint.parameters
         }
-        call = Call(self._host, request, reply.body, caller.user, caller.app)
+        call = Call(self._host, request, reply.body, caller.user, caller.app, path_values)
         result = await endpoint.handler(call, **arguments)
-        return result if isinstance(result, Answer) else Answer(result)
+        return result if isinstance(result, (Answer, File)) else Answer(result)
 
     async def _emit(self, reply: _Reply, rendered: Rendered, seconds: float, at: float) -> None:
         request = reply.request
@@ -378,7 +455,7 @@ class OCSApplication:
         return claimed if claimed and await self._host.registry.app(claimed) else ""
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, limit: int) -> bytes:
     body = bytearray()
     more = True
     while more:
@@ -387,11 +464,11 @@ async def _read_body(request: Request) -> bytes:
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > limit:
             raise OCSRefusal(
                 413,
                 "Request Entity Too Large",
-                note=f"the body is longer than {MAX_BODY_BYTES} bytes",
+                note=f"the body is longer than {limit} bytes",
                 headers=[("Connection", "close")],  # the rest of the body is not read
             )
     return bytes(body)
