@@ -23,6 +23,7 @@ from appapi_host.deploy import load
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.deploy.environment import build_environment, host_url, is_loopback_url
 from appapi_host.documents import DocumentStore
+from appapi_host.errands import Errands
 from appapi_host.errors import (
     AlreadyExistsError,
     DeployError,
@@ -45,6 +46,7 @@ from appapi_host.info_xml import AppInfo
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
 from appapi_host.settings import HostSettings
+from appapi_host.tasks import Tasks
 from appapi_host.users import Users
 from appapi_host.values import KEY_FILE, Values
 from exapp_sdk.errors import LocalProtocolError
@@ -60,6 +62,9 @@ INSTANCE_SETTING: Final = "instance_id"
 
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
 _SECRET_LENGTH: Final = 128
+
+_CHECK_SECONDS: Final = 10.0
+"""How long somebody who registers a daemon waits for it."""
 
 _SERVER_SECONDS: Final = 2.0
 """How long the process that serves may take to notice an app that another process registers."""
@@ -116,6 +121,16 @@ class Host:
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
         )
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
+        self.tasks = Tasks(self.documents)
+        self.errands = Errands(
+            settings,
+            registry=registry,
+            client=self.client,
+            url_of=self.url_of,
+            bus=self.bus,
+            tasks=self.tasks,
+            start=group.start_soon,
+        )
         self.way_back: WayBack | None = None
         """Set by what serves the host in this process."""
         self._group = group
@@ -180,7 +195,15 @@ class Host:
         Raises:
             HostError: they cannot, with the reason and what to do.
         """
-        await self.backend(daemon).check(daemon)
+        try:
+            with anyio.fail_after(_CHECK_SECONDS):
+                await self.backend(daemon).check(daemon)
+                await self.gateway(daemon)
+        except TimeoutError:
+            raise HostError(
+                f"{daemon.host} did not answer within {_CHECK_SECONDS:g} s",
+                remedy="see whether the engine is busy or hangs, for instance with `docker info`",
+            ) from None
 
     async def gateway(self, daemon: Daemon) -> str:
         """Where apps of a daemon find this machine, if they need that to reach the host.

@@ -1,0 +1,490 @@
+"""Task processing: what apps can do, what people want done, and the queue between them.
+
+Source: Nextcloud developer manual, Task processing; AppAPI documentation, Task processing.
+"""
+
+import math
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from appapi_host.documents import Document, Documents, DocumentStore
+from appapi_host.errors import HostError, NotFoundError
+from appapi_host.task_types import CORE_TYPES, FILE_TYPES, Shape, TaskType, shapes_from_wire
+
+__all__ = ["PROVIDER", "TASK", "Provider", "Task", "TaskStatus", "Tasks", "task_type_of"]
+
+PROVIDER: Final = "task-provider"
+TASK: Final = "task"
+
+_PROVIDER_TEXTS: Final = ("id", "name", "task_type")
+_PROVIDER_SHAPES: Final = ("optional_input_shape", "optional_output_shape")
+_PROVIDER_OBJECTS: Final = (
+    "input_shape_enum_values",
+    "input_shape_defaults",
+    "optional_input_shape_enum_values",
+    "optional_input_shape_defaults",
+    "output_shape_enum_values",
+    "optional_output_shape_enum_values",
+)
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands; the values are those of the wire."""
+
+    SCHEDULED = "STATUS_SCHEDULED"
+    RUNNING = "STATUS_RUNNING"
+    SUCCESSFUL = "STATUS_SUCCESSFUL"
+    FAILED = "STATUS_FAILED"
+    CANCELLED = "STATUS_CANCELLED"
+
+
+_OVER: Final = frozenset({TaskStatus.SUCCESSFUL, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What one app can do.
+
+    Args:
+        app_id: the app.
+        name: its id for this.
+        task_type: id of the kind of task.
+        expected_runtime: seconds.
+        registered: the registration as it was sent.
+        custom_type: the kind of task, if the app brought it along.
+    """
+
+    app_id: str
+    name: str
+    task_type: str
+    expected_runtime: int
+    registered: Mapping[str, Any]
+    custom_type: TaskType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that somebody wants done.
+
+    Args:
+        id: number.
+        type: id of the kind of task.
+        status: where it stands.
+        user_id: who wants it, None for nobody.
+        app_id: which app asked for it.
+        input: by key; files as their numbers.
+        output: the same, once it is there.
+        custom_id: what that app calls it.
+        progress: 0 to 1.
+        error: why it failed, for administrators.
+        user_error: the same for people.
+        webhook_uri: whom to tell when it is over.
+        webhook_method: how, for instance `AppAPI:app_id:POST`.
+        times: unix seconds by name: `updated`, `scheduled`, `started`, `ended`, `expected`.
+    """
+
+    id: int
+    type: str
+    status: TaskStatus
+    user_id: str | None
+    app_id: str
+    input: Mapping[str, Any]
+    output: Mapping[str, Any] | None
+    custom_id: str | None
+    progress: float
+    error: str | None
+    user_error: str | None
+    webhook_uri: str | None
+    webhook_method: str | None
+    times: Mapping[str, int | None]
+
+    def to_wire(self) -> dict[str, Any]:
+        """As it is sent."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "lastUpdated": self.times["updated"],
+            "status": self.status.value,
+            "userId": self.user_id,
+            "appId": self.app_id,
+            "input": self.input,
+            "output": self.output,
+            "customId": self.custom_id,
+            "completionExpectedAt": self.times["expected"],
+            "progress": self.progress,
+            "scheduledAt": self.times["scheduled"],
+            "startedAt": self.times["started"],
+            "endedAt": self.times["ended"],
+            "allowCleanup": True,
+        }
+
+
+class Tasks:
+    """The queue.
+
+    Args:
+        documents: where it is kept.
+    """
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+
+    # Providers
+
+    async def register(
+        self, app_id: str, registered: Mapping[str, Any], custom_type: Mapping[str, Any] | None
+    ) -> None:
+        """Note what an app can do, in place of what it said under the same id.
+
+        Raises:
+            HostError: the registration is malformed.
+        """
+        try:
+            _check_provider(registered)
+            if custom_type is not None:
+                _custom_type(custom_type)
+                if custom_type["id"] != registered["task_type"]:
+                    raise ValueError("the custom task type is not that of the provider")
+        except ValueError as error:
+            raise HostError(f"the provider is malformed: {error}") from error
+        content = {"provider": dict(registered), "custom_type": custom_type}
+        await self._documents.write(
+            lambda documents: documents.put(PROVIDER, app_id, str(registered["id"]), content)
+        )
+
+    async def providers(self, app_ids: Collection[str]) -> list[Provider]:
+        """What these apps can do, in order of registration."""
+        found = await self._documents.read(lambda documents: documents.find(PROVIDER))
+        return [_provider(each) for each in found if each.app_id in app_ids]
+
+    # Consumers
+
+    async def schedule(
+        self,
+        task_type: TaskType,
+        provider: Provider,
+        values: Mapping[str, Any],
+        *,
+        app_id: str,
+        user_id: str | None,
+        custom_id: str | None = None,
+        webhook_uri: str | None = None,
+        webhook_method: str | None = None,
+    ) -> tuple[Task, bool]:
+        """Put a task into the queue.
+
+        Args:
+            task_type: what is to be done.
+            provider: who will probably do it; gives defaults and the expected time.
+            values: the input.
+            app_id: which app asks for it.
+            user_id: who wants it.
+            custom_id: what that app calls it.
+            webhook_uri: whom to tell when it is over.
+            webhook_method: how.
+
+        Returns:
+            The task, and whether it is the only one of its kind that has not ended: then nobody
+            is at work who would see it.
+
+        Raises:
+            HostError: the input does not fit.
+        """
+        complete = {
+            **provider.registered["optional_input_shape_defaults"],
+            **provider.registered["input_shape_defaults"],
+            **values,
+        }
+        optional = shapes_from_wire(provider.registered["optional_input_shape"])
+        shown = _checked(complete, task_type.inputs, optional)
+        now = int(time.time())
+        task = Task(
+            id=0,
+            type=task_type.id,
+            status=TaskStatus.SCHEDULED,
+            user_id=user_id,
+            app_id=app_id,
+            input=shown,
+            output=None,
+            custom_id=custom_id,
+            progress=0.0,
+            error=None,
+            user_error=None,
+            webhook_uri=webhook_uri,
+            webhook_method=webhook_method,
+            times={
+                "updated": now,
+                "scheduled": now,
+                "started": None,
+                "ended": None,
+                "expected": now + provider.expected_runtime,
+            },
+        )
+
+        def add(documents: Documents) -> tuple[Task, bool]:
+            running = documents.find(TASK, label=TaskStatus.RUNNING.value)
+            is_first = all(each.content["type"] != task.type for each in running)
+            stored = documents.add(
+                TASK, app_id, _content(task), user_id=user_id or "", label=task.status.value
+            )
+            return replace(task, id=stored.id), is_first
+
+        return await self._documents.write(add)
+
+    async def task(self, number: int) -> Task:
+        """One task.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+
+        def read(documents: Documents) -> Task:
+            return _task(_existing(documents, number))
+
+        return await self._documents.read(read)
+
+    async def tasks_of(self, user_id: str) -> list[Task]:
+        """The tasks of a user, oldest first."""
+        found = await self._documents.read(lambda documents: documents.find(TASK, user_id=user_id))
+        return [_task(each) for each in found]
+
+    async def cancel(self, number: int) -> Task:
+        """Give a task up, unless it is over.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return await self._change(number, TaskStatus.CANCELLED)
+
+    async def delete(self, number: int) -> None:
+        """Forget a task.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        await self._documents.write(
+            lambda documents: documents.remove(_existing(documents, number))
+        )
+
+    # Those who work
+
+    async def take(self, task_types: Collection[str], *, limit: int = 1) -> tuple[list[Task], bool]:
+        """Take the oldest scheduled tasks of these kinds, and set them to running.
+
+        In one transaction, so that two workers never get the same.
+
+        Returns:
+            The tasks, and whether there are more.
+        """
+
+        def work(documents: Documents) -> tuple[list[Task], bool]:
+            waiting = [
+                each
+                for each in documents.find(TASK, label=TaskStatus.SCHEDULED.value)
+                if each.content["type"] in task_types
+            ]
+            now = int(time.time())
+            taken = []
+            for each in waiting[:limit]:
+                task = _task(each)
+                task = replace(
+                    task,
+                    status=TaskStatus.RUNNING,
+                    times={**task.times, "updated": now, "started": now},
+                )
+                documents.replace(each, _content(task), label=task.status.value)
+                taken.append(task)
+            return taken, len(waiting) > len(taken)
+
+        return await self._documents.write(work)
+
+    async def report_progress(self, number: int, progress: float) -> Task:
+        """Take the progress of a running task.
+
+        Args:
+            number: of the task.
+            progress: 0 to 1.
+
+        Raises:
+            NotFoundError: there is none of that number.
+            HostError: the progress is something else.
+        """
+        if not (math.isfinite(progress) and 0 <= progress <= 1):
+            raise HostError("Progress must be between 0.0 and 1.0 inclusively")
+        return await self._change(number, None, progress=progress)
+
+    async def report_result(
+        self,
+        number: int,
+        output: Mapping[str, Any] | None,
+        *,
+        error: str | None = None,
+        user_error: str | None = None,
+    ) -> Task:
+        """Take the result of a task, or why there is none; nothing changes when it is over.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        if error is None and output is not None:
+            return await self._change(
+                number, TaskStatus.SUCCESSFUL, output=dict(output), progress=1.0
+            )
+        return await self._change(
+            number,
+            TaskStatus.FAILED,
+            error=error or "the app gave neither output nor error",
+            user_error=user_error,
+        )
+
+    async def add_file(self, number: int, content: bytes) -> int:
+        """Keep a file that is part of a result; returns its number.
+
+        Raises:
+            NotFoundError: there is no task of that number.
+        """
+
+        def add(documents: Documents) -> int:
+            _existing(documents, number)
+            return documents.add_file(content)
+
+        return await self._documents.write(add)
+
+    async def store_file(self, content: bytes) -> int:
+        """Keep a file for the input of a task that is still to be scheduled."""
+        return await self._documents.write(lambda documents: documents.add_file(content))
+
+    async def file(self, number: int, file_id: int) -> bytes:
+        """A file that belongs to a task.
+
+        Raises:
+            NotFoundError: there is no such task, or no such file in it.
+        """
+
+        def read(documents: Documents) -> bytes:
+            task = _task(_existing(documents, number))
+            content = None
+            if file_id in _numbers(task.input) | _numbers(task.output or {}):
+                content = documents.file(file_id)
+            if content is None:
+                raise NotFoundError(f"task {number} has no file {file_id}")
+            return content
+
+        return await self._documents.read(read)
+
+    async def _change(self, number: int, status: TaskStatus | None, **changes: Any) -> Task:
+        def work(documents: Documents) -> Task:
+            stored = _existing(documents, number)
+            task = _task(stored)
+            if task.status in _OVER:
+                return task
+            now = int(time.time())
+            times = {**task.times, "updated": now}
+            if status in _OVER:
+                times["ended"] = now
+            task = replace(task, status=status or task.status, times=times, **changes)
+            documents.replace(stored, _content(task), label=task.status.value)
+            return task
+
+        return await self._documents.write(work)
+
+
+def _existing(documents: Documents, number: int) -> Document:
+    found = documents.numbered(TASK, number)
+    if found is None:
+        raise NotFoundError(f"there is no task {number}")
+    return found
+
+
+def _content(task: Task) -> dict[str, Any]:
+    return {name: value for name, value in asdict(task).items() if name != "id"}
+
+
+def _task(stored: Document) -> Task:
+    values = dict(stored.content)
+    return Task(id=stored.id, **{**values, "status": TaskStatus(values["status"])})
+
+
+def _provider(stored: Document) -> Provider:
+    registered = stored.content["provider"]
+    custom = stored.content["custom_type"]
+    return Provider(
+        stored.app_id,
+        stored.name,
+        registered["task_type"],
+        int(registered["expected_runtime"]),
+        registered,
+        _custom_type(custom) if custom else None,
+    )
+
+
+def _check_provider(registered: Mapping[str, Any]) -> None:
+    for name in _PROVIDER_TEXTS:
+        if not isinstance(registered.get(name), str):
+            raise ValueError(f"{name} must be a text")
+    if not isinstance(registered.get("expected_runtime"), int):
+        raise ValueError("expected_runtime must be a whole number of seconds")
+    for name in _PROVIDER_SHAPES:
+        shapes_from_wire(registered.get(name))
+    for name in _PROVIDER_OBJECTS:
+        value = registered.get(name)
+        if not isinstance(value, dict) and value != []:
+            raise ValueError(f"{name} must be an object")
+
+
+def _custom_type(described: Mapping[str, Any]) -> TaskType:
+    for name in ("id", "name", "description"):
+        if not isinstance(described.get(name), str):
+            raise ValueError(f"{name} of the task type must be a text")
+    return TaskType(
+        described["id"],
+        described["name"],
+        described["description"],
+        shapes_from_wire(described.get("input_shape")),
+        shapes_from_wire(described.get("output_shape")),
+    )
+
+
+def _checked(
+    values: Mapping[str, Any], needed: Mapping[str, Shape], optional: Mapping[str, Shape]
+) -> dict[str, Any]:
+    """The values that belong to the task, in the right types.
+
+    Raises:
+        HostError: one is missing, or of another type.
+    """
+    if missing := sorted(set(needed) - set(values)):
+        raise HostError(f"Missing key: {', '.join(missing)}")
+    shapes = {**needed, **optional}
+    for key, value in values.items():
+        if key in shapes and not _fits(value, shapes[key].type):
+            raise HostError(f"{key} must be of the type {shapes[key].type}")
+    return {key: value for key, value in values.items() if key in shapes}
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind.startswith("ListOf"):
+        single = kind.removeprefix("ListOf").removesuffix("s")
+        return isinstance(value, list) and all(_fits(item, single) for item in value)
+    if kind in ("Text", "Enum"):
+        return isinstance(value, str)
+    if kind in FILE_TYPES:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers(values: Mapping[str, Any]) -> set[int]:
+    """Every number in there; which of them are files says the type, which may be gone by now."""
+    found: set[int] = set()
+    for value in values.values():
+        items = value if isinstance(value, list) else [value]
+        found |= {item for item in items if isinstance(item, int)}
+    return found
+
+
+def task_type_of(provider: Provider) -> TaskType | None:
+    """The kind of task that a provider does; None if nobody described it."""
+    return provider.custom_type or CORE_TYPES.get(provider.task_type)
