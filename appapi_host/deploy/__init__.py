@@ -9,6 +9,7 @@ from appapi_host.errors import NotFoundError
 __all__ = ["BACKENDS", "load"]
 
 BACKENDS: Final = {
+    "docker-install": "appapi_host.deploy.docker:DockerBackend",
     "manual-install": "appapi_host.deploy.manual:ManualBackend",
     "process-install": "appapi_host.deploy.process:ProcessBackend",
 }

@@ -1,0 +1,285 @@
+"""The CAs that this machine trusts, for apps whose instance has a certificate of its own.
+
+Everything is done on the created container, before its only start: an engine reads and writes its
+files without a process in it, as root, whatever user the image runs as. What the distribution's own
+tool would do is done here: its bundle gets the missing certificates, and, where OpenSSL looks for
+them by name, so does the folder.
+
+Source: AppAPI 32.0.0, certificate installation; update-ca-certificates(8), update-ca-trust(8);
+OpenSSL, X509_NAME_hash.
+"""
+
+import hashlib
+import io
+import re
+import ssl
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from appapi_host.deploy.docker.engine import Engine
+
+__all__ = ["Layout", "install", "instance_bundle", "name_hash", "upload_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a family of distributions keeps its CAs.
+
+    Args:
+        ids: values of `ID` in os-release.
+        folder: where administrators put certificates of their own.
+        bundle: the file with all of them.
+        hashed: folder in which OpenSSL looks for a CA by the hash of its name; empty if unused.
+    """
+
+    ids: frozenset[str]
+    folder: str
+    bundle: str
+    hashed: str = ""
+
+
+LAYOUTS: Final = (
+    Layout(
+        frozenset({"debian", "ubuntu", "alpine"}),
+        "usr/local/share/ca-certificates",
+        "etc/ssl/certs/ca-certificates.crt",
+        "etc/ssl/certs",
+    ),
+    Layout(
+        frozenset({"centos", "almalinux", "rhel", "rocky", "fedora"}),
+        "etc/pki/ca-trust/source/anchors",
+        "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    ),
+)
+
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
+_OS_RELEASE: Final = "/etc/os-release"
+_LINKS: Final = 4
+"""How many symbolic links are followed to a file."""
+
+_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+
+def instance_bundle(environ: Mapping[str, str]) -> list[str]:
+    """The certificates that this machine trusts, as PEM each; reads files.
+
+    `SSL_CERT_FILE` names another bundle, as everywhere with OpenSSL.
+    """
+    paths = ssl.get_default_verify_paths()
+    for path in (environ.get("SSL_CERT_FILE", ""), paths.cafile or "", *_BUNDLES):
+        if path and Path(path).is_file():
+            return _certificates(Path(path).read_bytes())
+    return []
+
+
+async def install(
+    engine: Engine, container: str, trusted: Sequence[str], warn: Callable[[str], None]
+) -> int:
+    """Let a created container trust what this machine trusts.
+
+    Args:
+        engine: where the container is.
+        container: created and not started.
+        trusted: certificates as PEM.
+        warn: told what could not be done.
+
+    Returns:
+        How many certificates were missing and are there now.
+
+    Raises:
+        EngineError: the engine refused a request.
+    """
+    content, missing = b"", list(trusted)
+    present: list[str] = []
+    for family in LAYOUTS:
+        # The bundle alone tells whether there is anything to do: one request in most cases.
+        found = await _read(engine, container, f"/{family.bundle}")
+        if found is not None:
+            content, present = found, _certificates(found)
+            known = {_der(certificate) for certificate in present}
+            missing = [certificate for certificate in trusted if _der(certificate) not in known]
+            break
+    if not missing:
+        return 0
+    distribution = _distribution(await _read(engine, container, _OS_RELEASE) or b"")
+    layout = next((layout for layout in LAYOUTS if distribution & layout.ids), None)
+    if layout is None:
+        name = " ".join(sorted(distribution)) or "which it does not tell"
+        warn(
+            f"{len(missing)} certificates of this machine are not installed: how is not known for "
+            f"the image's distribution ({name})"
+        )
+        return 0
+    data = await anyio.to_thread.run_sync(upload_of, layout, content, present, missing)
+    await engine.upload(container, data)
+    return len(missing)
+
+
+def upload_of(
+    layout: Layout, bundle: bytes, present: Iterable[str], missing: Sequence[str]
+) -> bytes:
+    """One tar with all that changes in an image.
+
+    Args:
+        layout: of its distribution.
+        bundle: its present bundle.
+        present: the certificates in it.
+        missing: what it shall trust as well.
+    """
+    files = {
+        _single(layout, number): certificate + "\n" for number, certificate in enumerate(missing)
+    }
+    text = bundle.decode("utf-8", "surrogateescape")
+    files[layout.bundle] = text.rstrip("\n") + "\n" + "\n".join(missing) + "\n"
+    links: dict[str, str] = {}
+    if layout.hashed:
+        taken = Counter(name_hash(_der(certificate)) for certificate in present)
+        for number, certificate in enumerate(missing):
+            name = name_hash(_der(certificate))
+            links[f"{layout.hashed}/{name}.{taken[name]}"] = f"/{_single(layout, number)}"
+            taken[name] += 1
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, content in files.items():
+            data = content.encode("utf-8", "surrogateescape")
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(data), 0o644
+            tar.addfile(member, io.BytesIO(data))
+        for path, target in links.items():
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+    return packed.getvalue()
+
+
+def _single(layout: Layout, number: int) -> str:
+    """The file of one certificate; the names are AppAPI's."""
+    return f"{layout.folder}/custom_cert_{number}.crt"
+
+
+def name_hash(certificate: bytes) -> str:
+    """Eight digits under which OpenSSL looks for a CA: a hash of its subject.
+
+    Args:
+        certificate: as DER.
+    """
+    body = _Node.read(_Node.read(certificate).content)  # TBSCertificate
+    fields = list(body.children())
+    has_version = fields[0].tag == 0xA0
+    subject = fields[4 + has_version]
+    canonical = b"".join(_canonical_set(entry) for entry in subject.children())
+    digest = hashlib.sha1(canonical, usedforsecurity=False).digest()
+    return f"{int.from_bytes(digest[:4], 'little'):08x}"
+
+
+def _canonical_set(entry: "_Node") -> bytes:
+    members = []
+    for pair in entry.children():
+        kind, value = pair.children()
+        encoding = _TEXTS.get(value.tag)
+        if encoding is None:
+            canonical = _encoded(value.tag, value.content)
+        else:
+            text = value.content.decode(encoding, "replace").encode()
+            text = b" ".join(text.split()).lower()
+            canonical = _encoded(_UTF8_STRING, text)
+        members.append(_encoded(0x30, _encoded(kind.tag, kind.content) + canonical))
+    return _encoded(0x31, b"".join(sorted(members)))
+
+
+_UTF8_STRING: Final = 0x0C
+_TEXTS: Final = {
+    0x0C: "utf-8",
+    0x13: "ascii",  # PrintableString
+    0x14: "latin-1",  # T61String
+    0x16: "ascii",  # IA5String
+    0x1A: "ascii",  # VisibleString
+    0x1C: "utf-32-be",  # UniversalString
+    0x1E: "utf-16-be",  # BMPString
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value in DER: its tag, its content, and what follows it."""
+
+    tag: int
+    content: bytes
+    rest: bytes
+
+    @classmethod
+    def read(cls, data: bytes) -> "_Node":
+        length, begin = data[1], 2
+        if length & 0x80:
+            begin += length & 0x7F
+            length = int.from_bytes(data[2:begin], "big")
+        return cls(data[0], data[begin : begin + length], data[begin + length :])
+
+    def children(self) -> "list[_Node]":
+        found: list[_Node] = []
+        rest = self.content
+        while rest:
+            node = _Node.read(rest)
+            found.append(node)
+            rest = node.rest
+        return found
+
+
+def _encoded(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(size))) + size + content
+
+
+async def _read(engine: Engine, container: str, path: str) -> bytes | None:
+    """A file of a container, through symbolic links; None if it is not there."""
+    for _ in range(_LINKS):
+        packed = await engine.archive(container, path)
+        if packed is None:
+            return None
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            member = tar.next()
+            if member is None:
+                return None
+            if not member.issym():
+                file = tar.extractfile(member) if member.isfile() else None
+                return file.read() if file else None
+            path = str(Path(path).parent / member.linkname)
+            path = "/" + _without_dots(path)
+    return None
+
+
+def _without_dots(path: str) -> str:
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _certificates(bundle: bytes) -> list[str]:
+    return _PEM.findall(bundle.decode("utf-8", "surrogateescape"))
+
+
+def _der(certificate: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate)
+
+
+def _distribution(os_release: bytes) -> frozenset[str]:
+    """`ID` and `ID_LIKE` of an os-release file."""
+    found: set[str] = set()
+    for line in os_release.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition("=")
+        if name in ("ID", "ID_LIKE"):
+            found |= set(value.strip().strip("\"'").split())
+    return frozenset(found)

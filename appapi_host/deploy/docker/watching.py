@@ -1,0 +1,200 @@
+"""What happens to containers: told by the engine's events, or looked for where it tells none.
+
+One stream of events per engine serves everybody who waits. It does not say what is, only that
+something has changed, so whoever waits looks once more: what was seen stays valid until the next
+event about that container.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+
+from appapi_host.deploy.docker.engine import Engine, EngineError
+from appapi_host.deploy.docker.streams import Stream
+
+__all__ = ["ContainerState", "Watcher"]
+
+_POLL: Final = 0.25
+"""Seconds between two looks where a socket proxy does not let us hear of events."""
+
+_RETRY: Final = 0.5
+"""Seconds until an engine that has gone is tried again."""
+
+_ACTIONS: Final = ["start", "die", "died", "oom", "health_status", "destroy", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """How a container is.
+
+    Args:
+        exists: whether it is there at all.
+        is_running: its process runs; not while it waits to be restarted.
+        restarts: how often the engine has restarted it since it was last started on purpose.
+        exit_code: of the last end that is known.
+        is_oom: the kernel ended it for its memory.
+        error: why it could not be started.
+        health: `starting`, `healthy`, `unhealthy`, or empty without a health check.
+        probe: what the last health check printed.
+    """
+
+    exists: bool = True
+    is_running: bool = False
+    restarts: int = 0
+    exit_code: int = 0
+    is_oom: bool = False
+    error: str = ""
+    health: str = ""
+    probe: str = ""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any] | None) -> "ContainerState":
+        """What an engine says about a container."""
+        if found is None:
+            return cls(exists=False)
+        state = found.get("State") or {}
+        health = state.get("Health") or state.get("Healthcheck") or {}
+        log = health.get("Log") or [{}]
+        status = str(health.get("Status") or "")
+        return cls(
+            is_running=bool(state.get("Running")) and not state.get("Restarting"),
+            restarts=int(found.get("RestartCount") or 0),
+            exit_code=int(state.get("ExitCode") or 0),
+            is_oom=bool(state.get("OOMKilled")),
+            error=str(state.get("Error") or ""),
+            health="" if status == "none" else status,
+            probe=str(log[-1].get("Output") or "").strip(),
+        )
+
+
+class Watcher:
+    """Waits for changes of containers on one engine.
+
+    Args:
+        engine: where they are.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._opening = anyio.Lock()
+        self._stream: Stream | None = None
+        self._thread: threading.Thread | None = None
+        self._is_silent = False
+        self._changed = anyio.Event()
+        self._states: dict[str, ContainerState] = {}
+        self._exit_codes: dict[str, int] = {}
+        self._out_of_memory: set[str] = set()
+
+    async def begin(self) -> None:
+        """See to it that from now on nothing is missed.
+
+        Raises:
+            EngineError: the engine cannot be reached.
+        """
+        async with self._opening:
+            if self._is_silent or self._thread is not None:
+                return
+            filters = {"type": ["container"], "event": _ACTIONS}
+            try:
+                stream, messages = await self._engine.events(filters)
+            except EngineError as error:
+                if error.kind != "forbidden":
+                    raise
+                self._is_silent = True
+                return
+            self._stream = stream
+            self._states.clear()
+            token = anyio.lowlevel.current_token()
+            self._thread = threading.Thread(
+                target=self._read, args=(stream, messages, token), name="engine-events", daemon=True
+            )
+            self._thread.start()
+
+    async def close(self) -> None:
+        """Stop to listen."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await anyio.to_thread.run_sync(stream.close)
+
+    def forget(self, container: str) -> None:
+        """What was known of a container counts no more: it is about to be started."""
+        self._states.pop(container, None)
+        self._exit_codes.pop(container, None)
+        self._out_of_memory.discard(container)
+
+    async def state(self, container: str) -> ContainerState:
+        """How a container is now; asks the engine only if something may have changed."""
+        await self.begin()
+        if container in self._states:
+            return self._states[container]
+        changed = self._changed
+        state = ContainerState.of(await self._engine.container(container))
+        if changed is self._changed and not self._is_silent:
+            self._states[container] = state
+        return state
+
+    async def until(
+        self, container: str, is_reached: Callable[[ContainerState], bool]
+    ) -> ContainerState:
+        """Wait for a state; an engine that has gone meanwhile is waited for too."""
+        while True:
+            changed = self._changed
+            try:
+                state = await self.state(container)
+            except EngineError as error:
+                if error.kind not in {"refused", "no-socket", "dropped", "timeout"}:
+                    raise
+                await anyio.sleep(_RETRY)
+                continue
+            if is_reached(state):
+                return state
+            if self._is_silent:
+                await anyio.sleep(_POLL)
+            else:
+                await changed.wait()
+
+    def exit_code(self, container: str) -> int | None:
+        """With which code a container ended since it was last started, if it was seen to."""
+        return self._exit_codes.get(container)
+
+    def is_out_of_memory(self, container: str) -> bool:
+        """Whether a container was seen to end for its memory since it was last started."""
+        return container in self._out_of_memory
+
+    def _read(self, stream: Stream, messages: Any, token: Any) -> None:
+        """Hand on what comes, in a thread of its own, until the stream ends."""
+        with suppress(Exception):  # closed by us, or the engine has gone: the same to who waits
+            while (message := stream.next(messages)) is not None:
+                anyio.from_thread.run_sync(self._note, message, token=token)
+        stream.close()
+        with suppress(Exception):  # the loop has ended before us
+            anyio.from_thread.run_sync(self._ended, token=token)
+
+    def _note(self, message: Mapping[str, Any]) -> None:
+        actor = message.get("Actor") or {}
+        container = str(actor.get("ID") or message.get("id") or "")
+        attributes = actor.get("Attributes") or {}
+        action = str(message.get("Action") or message.get("status") or "")
+        if action in ("die", "died"):
+            code = attributes.get("exitCode", attributes.get("containerExitCode", 0))
+            self._exit_codes[container] = int(code or 0)
+        elif action == "oom":
+            self._out_of_memory.add(container)
+        self._states.pop(container, None)
+        self._wake()
+
+    def _ended(self) -> None:
+        self._thread = None
+        self._stream = None
+        self._states.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
