@@ -145,7 +145,16 @@ class Notice:
     is_warning: bool = True
 
 
-Event = Exchange | StepStarted | StepFinished | StepFailed | ProgressChanged | AppOutput | Notice
+Event = (
+    Exchange
+    | StepStarted
+    | StepFinished
+    | StepFailed
+    | ProgressChanged
+    | AppOutput
+    | AppEnded
+    | Notice
+)
 
 
 class EventBus:

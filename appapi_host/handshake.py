@@ -53,6 +53,7 @@ class Handshake:
         bus: told of every step.
         timeouts: limits.
         on_progress: told of the app id and each new percentage of init while we wait.
+        on_step: awaited before each step, so that it is written down before it acts.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Handshake:
         bus: EventBus,
         timeouts: Timeouts,
         on_progress: Callable[[str, int], None],
+        on_step: Callable[[str], Awaitable[None]],
     ) -> None:
         self.app_id = app_id
         self._registry = registry
@@ -73,6 +75,7 @@ class Handshake:
         self._bus = bus
         self._timeouts = timeouts
         self._on_progress = on_progress
+        self._on_step = on_step
 
     async def wait_for_heartbeat(self) -> None:
         """Ask `GET /heartbeat` until it is answered with 200 and `{"status": "ok"}`.
@@ -84,6 +87,7 @@ class Handshake:
             StepError: the app ended, or what answers cannot be an ExApp.
             NotFoundError: the app was unregistered meanwhile.
         """
+        await self._on_step("heartbeat")
         app = await self._app()
         await self._unless_ended(app, "healthcheck", lambda: self._backend.ready(app))
         with stepping(self._bus, self.app_id, "heartbeat"):
@@ -96,6 +100,7 @@ class Handshake:
             The record afterwards: initializing in most cases, but enabled already where the app has
             no init (404 or 501) or was very fast, and failed where it refused.
         """
+        await self._on_step("init")
         now = int(time.time())
         app = await self._registry.apply(
             self.app_id,
@@ -108,6 +113,7 @@ class Handshake:
     async def resume_init(self) -> AppRecord:
         """Send `POST /init` again to an app that was started anew while it initialized."""
         await self.wait_for_heartbeat()
+        await self._on_step("init")
         now = int(time.time())
         app = await self._registry.apply(
             self.app_id,
@@ -182,6 +188,7 @@ class Handshake:
         Never raises for what the app does: the outcome is in the record (enabled, disabled after a
         refusal, failed), because nobody may be waiting who could catch it.
         """
+        await self._on_step("start")
         try:
             app = await self._app()
             notes = await self._backend.start(app)
@@ -194,6 +201,7 @@ class Handshake:
         except DeployError as error:
             self._bus.emit(StepFailed(self.app_id, "start", error.cause, error.remedy))
             return await self._settle(Event.ENABLE_FAILED, f"start: {error.cause}")
+        await self._on_step("enabled")
         with stepping(self._bus, self.app_id, "enabled") as step:
             error_text = await self._switch(app, enabled=True)
             if error_text:

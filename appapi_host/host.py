@@ -8,7 +8,7 @@ import secrets
 import string
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,9 @@ from appapi_host.events import (
 )
 from appapi_host.handshake import OUTPUT_LINES, Handshake, stepping
 from appapi_host.info_xml import AppInfo
+from appapi_host.operations import Operations, Verb
 from appapi_host.records import AppRecord, Daemon
+from appapi_host.recovery import Recovery, snapshot
 from appapi_host.registry import Registry
 from appapi_host.settings import HostSettings
 from appapi_host.tasks import Tasks
@@ -100,6 +102,7 @@ class Host:
         bus: told of everything that happens.
         backends: deploy backends by deploy id, besides the built-in ones.
         transport_for: how to reach an app other than through the network.
+        operations: what is being done to the apps of that registry.
     """
 
     def __init__(
@@ -111,9 +114,12 @@ class Host:
         bus: EventBus | None = None,
         backends: Mapping[str, DeployBackend] | None = None,
         transport_for: TransportFactory | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry
+        self.operations = operations or Operations(registry)
+        self.recovery = Recovery(self)
         self.bus = bus or EventBus()
         self.users = Users(registry)
         self.documents = DocumentStore(registry)
@@ -159,6 +165,8 @@ class Host:
         async with AsyncExitStack() as stack:
             registry = await Registry.open(path)
             stack.push_async_callback(registry.close)
+            operations = Operations(registry)
+            stack.callback(operations.close)
             group = await stack.enter_async_context(anyio.create_task_group())
             host = cls(
                 settings,
@@ -167,6 +175,7 @@ class Host:
                 bus=bus,
                 backends=backends,
                 transport_for=transport_for,
+                operations=operations,
             )
             stack.push_async_callback(host._close_backends)
             host.instance = await _instance(registry)
@@ -298,16 +307,21 @@ class Host:
                 "scopes": list(info.scopes),
             },
         )
-        app = await self.registry.add_app(app)
-        try:
-            gateway = await self._open_gateway(app)
-            await self._deploy(app, backend, self._deployment(app, info, gateway))
-        except BaseException:
-            # Cancellation too: an interrupted deployment must not leave a row that nobody can use.
-            with anyio.CancelScope(shield=True):
-                await self.registry.remove_app(app.app_id)
-            raise
-        return await self._bring_up(app, wait_finish=wait_finish)
+        async with self._operation(info.id, Verb.REGISTER, "deploy"):
+            app = await self.registry.add_app(app)
+            try:
+                gateway = await self._open_gateway(app)
+                await self._deploy(app, backend, self._deployment(app, info, gateway))
+            except BaseException:
+                # Cancellation too: an interrupted deployment must not leave a row that nobody can
+                # use.
+                with anyio.CancelScope(shield=True):
+                    await self.registry.remove_app(app.app_id)
+                    await self.operations.end(app.app_id)
+                raise
+            app = await self.bring_up(app)
+        # From here on the app is at work, not we: whoever wants to disable it need not wait.
+        return await self._initialized(app, wait_finish=wait_finish)
 
     async def update(
         self,
@@ -343,8 +357,18 @@ class Host:
         old = await self.app(info.id)
         if old.version == info.version and not redeploy:
             return old
+        async with self._operation(info.id, Verb.UPDATE, "fetch"):
+            old = await self.app(info.id)
+            app = await self._update(old, info, wait_finish=wait_finish, source=source)
+            if keep_disabled and not old.enabled:
+                app = await self._disable(info.id)
+        return app
+
+    async def _update(
+        self, old: AppRecord, info: AppInfo, *, wait_finish: bool, source: Path | None
+    ) -> AppRecord:
         backend = self.backend(old)
-        was_enabled = old.enabled
+        before = old.options.get("source", "")
         new = replace(
             old,
             version=info.version,
@@ -354,30 +378,35 @@ class Host:
             options={
                 **old.options,
                 "scopes": list(info.scopes),
-                "source": str(source)
-                if source and old.options.get("source")
-                else old.options.get("source", ""),
+                "source": str(source) if source and before else before,
             },
         )
         deployment = self._deployment(new, info, await self._open_gateway(new))
         await backend.prepare(deployment, self._report_to_bus(info.id))
-        if was_enabled:
-            try:
-                await self.disable(info.id)
-            except RefusedError as error:
-                self._warn(info.id, f"did not want to be disabled: {error.cause}")
-        await backend.set_aside(old)
+        await self.operations.step(info.id, "disable", {"old": snapshot(old)})
         try:
+            if old.enabled:
+                try:
+                    await self._disable(info.id)
+                except RefusedError as error:
+                    self._warn(info.id, f"did not want to be disabled: {error.cause}")
+            await self.operations.step(info.id, "set aside")
+            await backend.set_aside(old)
+            await self.operations.step(info.id, "deploy")
             app = await self._transition(info.id, partial(_updated, new))
             await self._deploy(app, backend, replace(deployment, app=app), is_prepared=True)
-            app = await self._bring_up(app, wait_finish=wait_finish)
+            app = await self.bring_up(app)
+            app = await self._initialized(app, wait_finish=wait_finish)
         except BaseException as error:
+            failure = (
+                f"update failed: {error}" if isinstance(error, HostError) else "update interrupted"
+            )
             with anyio.CancelScope(shield=True):
-                await self._roll_back(old, backend, error, enable=was_enabled)
+                await self.roll_back(old, backend, failure, enable=old.enabled)
+                await self.operations.end(info.id)
             raise
+        await self.operations.step(info.id, "discard")
         await backend.discard(app)
-        if keep_disabled and not was_enabled:
-            app = await self.disable(info.id)
         return app
 
     async def enable(self, app_id: str) -> AppRecord:
@@ -385,17 +414,25 @@ class Host:
 
         Raises:
             NotFoundError: not registered.
+            BusyError: another process is at work on it.
             StepError: it could not be started or did not answer.
             RefusedError: it does not want to.
         """
         app = await self.app(app_id)
         if app.enabled and app.state is not State.FAILED:
             return app
+        async with self._operation(app_id, Verb.ENABLE, "start"):
+            return await self._enable(app_id)
+
+    async def _enable(self, app_id: str) -> AppRecord:
+        app = await self.app(app_id)
+        if app.enabled and app.state is not State.FAILED:
+            return app  # another process was faster
         await self._transition(
             app_id,
             lambda app: app.after(Event.ENABLE, status=replace(app.status, error=""), enabled=True),
         )
-        app = await self._handshake(app).enable()
+        app = await self.handshake(app).enable()
         if app.state is State.ENABLED:
             return app
         output = await self.backend(app).last_output(app, lines=OUTPUT_LINES)
@@ -408,13 +445,21 @@ class Host:
 
         Raises:
             NotFoundError: not registered.
+            BusyError: another process is at work on it.
             RefusedError: it answered with an error or not at all; it is disabled nevertheless.
         """
         app = await self.app(app_id)
         if not app.enabled:
             return app
+        async with self._operation(app_id, Verb.DISABLE, "disabled"):
+            return await self._disable(app_id)
+
+    async def _disable(self, app_id: str) -> AppRecord:
+        app = await self.app(app_id)
+        if not app.enabled:
+            return app
         await self._transition(app_id, lambda app: app.after(Event.DISABLE))
-        error = await self._handshake(app).disable()
+        error = await self.handshake(app).disable()
         if error:
             raise RefusedError(error)
         return await self.app(app_id)
@@ -429,22 +474,26 @@ class Host:
 
         Raises:
             NotFoundError: not registered.
+            BusyError: another process is at work on it.
             RefusedError: it does not want to be disabled (it is disabled by now).
             DeployError: what was deployed could not be removed.
         """
-        app = await self.app(app_id)
-        if app.enabled:
+        await self.app(app_id)
+        async with self._operation(app_id, Verb.UNREGISTER, "disable", rm_data=rm_data):
+            app = await self.app(app_id)
+            if app.enabled:
+                try:
+                    app = await self._disable(app_id)
+                except HostError:
+                    if not force:
+                        raise
+            await self.operations.step(app_id, "remove")
             try:
-                app = await self.disable(app_id)
-            except HostError:
+                await self.backend(app).remove(app, data=rm_data)
+            except (DeployError, NotFoundError):
                 if not force:
                     raise
-        try:
-            await self.backend(app).remove(app, data=rm_data)
-        except (DeployError, NotFoundError):
-            if not force:
-                raise
-        await self.registry.remove_app(app_id)
+            await self.registry.remove_app(app_id)
         self._shown_progress.pop(app_id, None)
         self._init_began.pop(app_id, None)
 
@@ -506,7 +555,7 @@ class Host:
             began = self._init_began.pop(app_id, None)
             seconds = time.time() - (began or app.status.init_start_time or now)
             self.bus.emit(StepFinished(app_id, "init", seconds))
-            await self._owned(self._handshake(app).enable)
+            await self._owned(partial(self._enable_reported, app))
 
     async def app_version_seen(self, app_id: str, version: str) -> None:
         """Store a higher version that the app itself named in a request."""
@@ -521,7 +570,12 @@ class Host:
         background: enabling and disabling are finished, and an app that was started anew while it
         initialized is told to initialize again. What becomes of it is in the record and on the bus.
         """
+        for operation in await self.recovery.orphans():
+            self._group.start_soon(partial(self.recovery.settle, operation, finish=True))
+        at_work = {operation.app_id for operation in await self.operations.all()}
         for app in await self.registry.apps():
+            if app.app_id in at_work:
+                continue
             try:
                 backend = self.backend(app)
             except NotFoundError as error:
@@ -540,7 +594,7 @@ class Host:
             self._group.start_soon(self._resume, app, started)
 
     async def _resume(self, app: AppRecord, started: bool) -> None:  # noqa: FBT001  # a task
-        handshake = self._handshake(app)
+        handshake = self.handshake(app)
         try:
             if app.state is State.ENABLING:
                 await handshake.enable()
@@ -549,9 +603,25 @@ class Host:
             elif app.state is State.INITIALIZING and started:
                 await handshake.resume_init()
         except StepError as error:
-            await self._record_failure(app.app_id, Event.INIT_FAILED, error)
+            await self.record_failure(app.app_id, Event.INIT_FAILED, error)
         except NotFoundError:
             pass  # unregistered meanwhile
+
+    async def recover(self) -> None:
+        """Settle what processes left behind that are gone, as far as it takes no patience.
+
+        For a process that does not serve: what an app would have to come up for is ended with an
+        error that names the step. Each is told on the bus.
+        """
+        for operation in await self.recovery.orphans():
+            await self.recovery.settle(operation, finish=False)
+
+    async def watch(self) -> None:
+        """Notice processes and apps that die, and limits that are over; for the one that serves.
+
+        Runs until it is cancelled.
+        """
+        await self.recovery.watch()
 
     # Watching
 
@@ -569,10 +639,15 @@ class Host:
         app = await self.app(app_id)
         return await self.backend(app).last_output(app, lines=lines)
 
-    async def follow_output(self, app_id: str) -> None:
-        """Emit each line that the app prints, from its start until it has ended."""
+    async def follow_output(self, app_id: str, *, tail: int | None = None) -> None:
+        """Emit each line that the app prints until it has ended.
+
+        Args:
+            app_id: the app.
+            tail: begin with so many of the last lines; with all since its start if not given.
+        """
         app = await self.app(app_id)
-        async for line in self.backend(app).output(app):
+        async for line in self.backend(app).output(app, tail=tail):
             self.bus.emit(AppOutput(app_id, line))
 
     # The middle of the operations
@@ -681,38 +756,47 @@ class Host:
             ),
         )
 
-    async def _bring_up(self, app: AppRecord, *, wait_finish: bool) -> AppRecord:
-        """From deployed to enabled."""
-        handshake = self._handshake(app)
+    async def bring_up(self, app: AppRecord) -> AppRecord:
+        """From deployed to initializing; to enabled where the app has no init.
+
+        Raises:
+            StepError: the heartbeat failed, and that is recorded.
+        """
+        handshake = self.handshake(app)
         try:
             await handshake.wait_for_heartbeat()
         except StepError as error:
-            await self._record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
+            await self.record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
             raise
-        app = await handshake.begin_init()
+        return await handshake.begin_init()
+
+    async def _initialized(self, app: AppRecord, *, wait_finish: bool) -> AppRecord:
+        """Wait for the end of init; where it is over already, its outcome is known at once."""
         if wait_finish or app.state is not State.INITIALIZING:
-            # Where init is over already, its outcome is known without waiting.
-            app = await self._wait_for_init(handshake)
+            return await self._wait_for_init(self.handshake(app))
         return app
 
-    async def _roll_back(
-        self, old: AppRecord, backend: DeployBackend, error: BaseException, *, enable: bool
+    async def roll_back(
+        self, old: AppRecord, backend: DeployBackend, failure: str, *, enable: bool
     ) -> None:
-        """Put the old version back after a failed update, as it was before."""
-        failure = (
-            f"update failed: {error}" if isinstance(error, HostError) else "update interrupted"
-        )
+        """Put the old version back after an update that did not succeed, as it was before.
+
+        Never raises for what goes wrong with that: it is in the record.
+        """
         self._warn(old.app_id, f"{failure}; going back to version {old.version}")
         try:
             notes = await backend.restore(old)
             await self.registry.apply(old.app_id, partial(_rolled_back, old, notes, failure))
             if enable:
-                await self.enable(old.app_id)
+                await self._enable(old.app_id)
                 await self.registry.apply(old.app_id, lambda app: replace(app, failure=failure))
             else:
                 await backend.stop(await self.app(old.app_id))
         except HostError as second:
-            self._warn(old.app_id, f"version {old.version} could not be put back: {second}")
+            text = f"{failure}; version {old.version} could not be put back: {second}"
+            self._warn(old.app_id, text)
+            with suppress(NotFoundError):
+                await self.registry.apply(old.app_id, partial(_failed, text))
 
     async def _wait_for_init(self, handshake: Handshake) -> AppRecord:
         try:
@@ -720,10 +804,10 @@ class Host:
         except RefusedError:
             raise  # recorded by the enable sequence itself
         except StepError as error:
-            await self._record_failure(handshake.app_id, Event.INIT_FAILED, error)
+            await self.record_failure(handshake.app_id, Event.INIT_FAILED, error)
             raise
 
-    async def _record_failure(self, app_id: str, event: Event, error: StepError) -> None:
+    async def record_failure(self, app_id: str, event: Event, error: StepError) -> None:
         """Store why an operation ended, unless it is stored already."""
 
         def change(app: AppRecord) -> AppRecord:
@@ -749,6 +833,69 @@ class Host:
             for backend in self._backends.values():
                 await backend.close()
 
+    @asynccontextmanager
+    async def _operation(
+        self, app_id: str, verb: Verb, step: str, **details: object
+    ) -> AsyncIterator[None]:
+        """Have an app to ourselves inside the block, and have it written down.
+
+        Raises:
+            BusyError: another process is at work on it, for longer than we wait.
+        """
+        await self._begin(app_id, verb, step, details)
+        async with self.ending(app_id):
+            yield
+
+    @asynccontextmanager
+    async def ending(self, app_id: str) -> AsyncIterator[None]:
+        """End our operation with the block; leave it to the next one if the block is cancelled."""
+        try:
+            yield
+        except Exception:
+            await self.operations.end(app_id)
+            raise
+        except BaseException:
+            await self.operations.abandon(app_id)
+            raise
+        await self.operations.end(app_id)
+
+    async def _begin(
+        self, app_id: str, verb: Verb, step: str, details: Mapping[str, object]
+    ) -> None:
+        limit = anyio.current_time() + self.settings.timeouts.busy
+        is_told = False
+        while True:
+            other = await self.operations.begin(app_id, verb, step, details)
+            if other is None:
+                return
+            if await self.operations.is_orphaned(other):
+                await self.recovery.settle(other, finish=False)
+                continue
+            if self.operations.owns(other) or anyio.current_time() >= limit:
+                raise other.busy()
+            if not is_told:
+                is_told = True
+                self.bus.emit(
+                    Notice(
+                        app_id,
+                        f"waiting for process {other.pid}, which is about to {other.verb} it "
+                        f"(step {other.step})",
+                        is_warning=False,
+                    )
+                )
+            with anyio.move_on_at(limit):
+                await self.operations.wait_for_end(other)
+
+    async def _enable_reported(self, app: AppRecord) -> None:
+        """Enable an app that has finished its init."""
+        other = await self.operations.begin(app.app_id, Verb.ENABLE, "start", {})
+        if other is not None:
+            # Whoever installs it is still at it, and this is a part of that.
+            await self.handshake(app).enable()
+            return
+        async with self.ending(app.app_id):
+            await self.handshake(app).enable()
+
     async def _owned(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do the work in the host's own task group and wait for its end.
 
@@ -767,7 +914,8 @@ class Host:
         self._group.start_soon(run)
         await done.wait()
 
-    def _handshake(self, app: AppRecord) -> Handshake:
+    def handshake(self, app: AppRecord) -> Handshake:
+        """The conversation with an app."""
         return Handshake(
             app.app_id,
             registry=self.registry,
@@ -776,6 +924,7 @@ class Host:
             bus=self.bus,
             timeouts=self.settings.timeouts,
             on_progress=self._show_progress,
+            on_step=partial(self.operations.step, app.app_id),
         )
 
     def _storage(self, app: AppRecord) -> Path | None:
@@ -837,6 +986,8 @@ def _rolled_back(
     old: AppRecord, notes: Mapping[str, Any], failure: str, app: AppRecord
 ) -> AppRecord:
     """The old version's row, disabled."""
+    if Event.ROLLED_BACK not in TRANSITIONS[app.state]:
+        app = app.after(Event.INTERRUPTED)
     changed = app.after(Event.ROLLED_BACK, status=old.status, enabled=False, failure=failure)
     return replace(
         changed,
@@ -846,6 +997,12 @@ def _rolled_back(
         options=old.options,
         deployment=dict(notes),
     )
+
+
+def _failed(text: str, app: AppRecord) -> AppRecord:
+    if Event.INTERRUPTED in TRANSITIONS[app.state]:
+        return app.after(Event.INTERRUPTED, failure=text)
+    return replace(app, failure=text)
 
 
 def _could_not_start(cause: str, app: AppRecord) -> AppRecord:

@@ -1,0 +1,320 @@
+"""What becomes of operations whose process is gone, of apps that die, of init that never ends.
+
+An operation is finished where that needs nobody's patience, and undone or ended with an error that
+names the step otherwise. A process that serves has the patience: it finishes what it can.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from appapi_host.errors import HostError, NotFoundError, StepError
+from appapi_host.events import AppEnded, Notice, StepFailed
+from appapi_host.operations import Operation, Verb
+from appapi_host.records import AccessLevel, AppRecord, Route
+from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
+from exapp_sdk.protocol.status import Status
+
+if TYPE_CHECKING:
+    from appapi_host.host import Host
+
+__all__ = ["NOUNS", "Recovery", "snapshot", "was_never_deployed"]
+
+NOUNS: Final[Mapping[Verb, str]] = {
+    Verb.REGISTER: "the installation",
+    Verb.UPDATE: "the update",
+    Verb.ENABLE: "enabling",
+    Verb.DISABLE: "disabling",
+    Verb.UNREGISTER: "the removal",
+}
+"""Verb → what it is called in a sentence."""
+
+_LOOK_SECONDS: Final = 1.0
+"""How soon the death of another process, or a limit that is over, is noticed."""
+
+_GRACE_SECONDS: Final = 1.0
+"""How long an app may be gone before that counts: its engine may start it again, and whoever waits
+for its init says it better."""
+
+_LAST_LINES: Final = 10
+
+
+class Recovery:
+    """Brings a host to a state that its registry tells the truth about.
+
+    Args:
+        host: whose apps.
+    """
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+        self._followed: dict[str, Any] = {}
+        self._warned: set[tuple[str, float]] = set()
+
+    # Operations that nobody is at work on
+
+    async def orphans(self) -> list[Operation]:
+        """Operations whose process is gone."""
+        operations = self._host.operations
+        return [one for one in await operations.all() if await operations.is_orphaned(one)]
+
+    async def settle(self, operation: Operation, *, finish: bool) -> None:
+        """Finish or undo an operation that nobody is at work on.
+
+        Args:
+            operation: an orphaned one; nothing happens if somebody else is faster.
+            finish: take the time that an app needs to come up; otherwise what would need it is
+                ended with an error.
+        """
+        if await self._host.operations.claim(operation) is None:
+            return
+        app_id = operation.app_id
+        what = f"{NOUNS[operation.verb]} was interrupted at the step {operation.step}"
+        async with self._host.ending(app_id):
+            app = await self._host.registry.app(app_id)
+            try:
+                if app is None:
+                    done = "nothing of it is left"
+                else:
+                    settler = getattr(self, f"_settle_{operation.verb.value}")
+                    done = await settler(app, operation, what, finish=finish)
+            except HostError as error:
+                done = error.cause
+                if await self._host.registry.app(app_id):
+                    await self._fail(app_id, f"{what}; {done}")
+            self._host.bus.emit(Notice(app_id, f"{what}; {done}"))
+
+    async def _settle_register(
+        self, app: AppRecord, operation: Operation, what: str, *, finish: bool
+    ) -> str:
+        if app.state is State.DEPLOYING:
+            text = "what there was of it was removed; register the app again"
+            await self._fail(app.app_id, f"{what}; {text}")
+            await self._host.backend(app).remove(app, data=False)
+            return text
+        return await self._come_up(app, what, finish=finish)
+
+    async def _settle_enable(
+        self, app: AppRecord, operation: Operation, what: str, *, finish: bool
+    ) -> str:
+        return await self._come_up(app, what, finish=finish)
+
+    async def _come_up(self, app: AppRecord, what: str, *, finish: bool) -> str:
+        """From wherever an app is on its way to enabled."""
+        if app.state not in (State.WAITING, State.INITIALIZING, State.ENABLING):
+            return f"the app is {app.state}"
+        if not finish:
+            text = "enable the app, or register it again"
+            await self._fail(app.app_id, f"{what}; {text}")
+            return text
+        notes = await self._host.backend(app).start(app)
+        app = await self._host.registry.apply(
+            app.app_id, lambda app: replace(app, deployment=dict(notes))
+        )
+        try:
+            if app.state is State.WAITING:
+                app = await self._host.bring_up(app)
+            elif app.state is State.INITIALIZING:
+                app = await self._host.handshake(app).resume_init()
+            else:
+                app = await self._host.handshake(app).enable()
+        except StepError as error:
+            await self._host.record_failure(app.app_id, Event.INIT_FAILED, error)
+            return f"it went on and failed: {error.cause}"
+        return f"it went on, the app is {app.state}"
+
+    async def _settle_disable(
+        self, app: AppRecord, operation: Operation, what: str, *, finish: bool
+    ) -> str:
+        if app.state is not State.DISABLING:
+            return f"the app is {app.state}"
+        if finish:
+            error = await self._host.handshake(app).disable()
+            return f"it was finished, the app said: {error}" if error else "it was finished"
+        await self._host.backend(app).stop(app)
+        text = "the app was stopped"
+        await self._host.registry.apply(
+            app.app_id,
+            lambda app: app.after(Event.DISABLE_FINISHED, enabled=False, failure=f"{what}; {text}"),
+        )
+        return text
+
+    async def _settle_unregister(
+        self, app: AppRecord, operation: Operation, what: str, *, finish: bool
+    ) -> str:
+        if operation.step == "disable":
+            # Nothing was removed, and it may be that the app did not want to be disabled.
+            return await self._settle_disable(app, operation, what, finish=finish)
+        await self._host.backend(app).remove(app, data=bool(operation.details.get("rm_data")))
+        await self._host.registry.remove_app(app.app_id)
+        return "it was finished, the app is gone"
+
+    async def _settle_update(
+        self, app: AppRecord, operation: Operation, what: str, *, finish: bool
+    ) -> str:
+        stored = operation.details.get("old")
+        if stored is None:
+            text = f"version {app.version} is as it was"
+            await self._host.registry.apply(
+                app.app_id, lambda app: replace(app, failure=f"{what}; {text}")
+            )
+            return text
+        backend = self._host.backend(app)
+        if operation.step == "discard":
+            await backend.discard(app)
+            return f"version {app.version} is installed and {app.state}"
+        old = _restored(app, stored)
+        await self._host.roll_back(old, backend, what, enable=old.enabled)
+        app = await self._host.app(app.app_id)
+        return f"version {app.version} is installed and {app.state}"
+
+    async def _fail(self, app_id: str, text: str) -> None:
+        def change(app: AppRecord) -> AppRecord:
+            if Event.INTERRUPTED not in TRANSITIONS[app.state]:
+                return replace(app, failure=text)
+            return app.after(Event.INTERRUPTED, status=app.status.failed(text), failure=text)
+
+        await self._host.registry.apply(app_id, change)
+
+    # While a host serves
+
+    async def watch(self) -> None:
+        """Notice what nobody tells: processes and apps that die, limits that are over.
+
+        Runs until it is cancelled.
+        """
+        async with anyio.create_task_group() as group:
+            while True:
+                for operation in await self._host.operations.all():
+                    if await self._host.operations.is_orphaned(operation):
+                        group.start_soon(partial(self.settle, operation, finish=True))
+                    else:
+                        self._warn_if_stuck(operation)
+                for app in await self._host.registry.apps():
+                    await self._end_init(app)
+                    self._follow(app, group)
+                await anyio.sleep(_LOOK_SECONDS)
+
+    def _warn_if_stuck(self, operation: Operation) -> None:
+        seconds = self._host.settings.timeouts.stuck
+        key = operation.app_id, operation.moved
+        if time.time() - operation.moved < seconds or key in self._warned:
+            return
+        if operation.step == "init":
+            return  # it has a limit of its own
+        self._warned.add(key)
+        self._host.bus.emit(
+            Notice(
+                operation.app_id,
+                f"{NOUNS[operation.verb]} has been at the step {operation.step} for more than "
+                f"{seconds:g} s, in process {operation.pid}; end that process to have it undone",
+            )
+        )
+
+    async def _end_init(self, app: AppRecord) -> None:
+        """Record that the initialization took too long; a later report of 100 still counts."""
+        seconds, began = self._host.settings.timeouts.init, app.status.init_start_time
+        if app.state is not State.INITIALIZING or began is None or time.time() < began + seconds:
+            return
+        text = (
+            f"ExApp {app.app_id} initialization timed out ({seconds / 60:g}m); "
+            f"the last progress reported was {app.status.init} %"
+        )
+
+        def change(app: AppRecord) -> AppRecord:
+            if app.state is not State.INITIALIZING or app.status.init_start_time != began:
+                return app
+            return app.after(Event.INIT_FAILED, status=app.status.failed(text), failure=text)
+
+        changed = await self._host.registry.apply(app.app_id, change)
+        if changed.state is State.FAILED:
+            self._host.bus.emit(StepFailed(app.app_id, "init", text))
+
+    def _follow(self, app: AppRecord, group: TaskGroup) -> None:
+        """Wait for the end of each app that runs, once for each of its starts."""
+        if app.state not in (State.ENABLED, State.INITIALIZING):
+            self._followed.pop(app.app_id, None)
+            return
+        if self._followed.get(app.app_id) != app.deployment:
+            self._followed[app.app_id] = app.deployment
+            group.start_soon(self._follow_end, app)
+
+    async def _follow_end(self, app: AppRecord) -> None:
+        try:
+            backend = self._host.backend(app)
+            how = await backend.exited(app)
+            await anyio.sleep(_GRACE_SECONDS)
+            if await self._host.operations.of(app.app_id) is not None:
+                return  # somebody is about to stop or replace it
+            output = await backend.last_output(app, lines=_LAST_LINES)
+        except HostError:
+            return
+        at = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = "\n".join([f"the app ended at {at}: {how}", *(f"  | {line}" for line in output)])
+        ended = False
+
+        def change(current: AppRecord) -> AppRecord:
+            nonlocal ended
+            ended = (current.state, current.deployment) == (app.state, app.deployment) or (
+                current.state is State.ENABLED and current.deployment == app.deployment
+            )
+            if not ended:
+                return current
+            status = current.status.failed(f"the app ended: {how}")
+            return current.after(Event.INTERRUPTED, status=status, failure=text)
+
+        try:
+            current = await self._host.registry.apply(app.app_id, change)
+        except NotFoundError:
+            return
+        if ended and current.state is State.FAILED:
+            self._host.bus.emit(AppEnded(app.app_id, app.state.value, how, tuple(output)))
+
+
+def was_never_deployed(app: AppRecord) -> bool:
+    """Whether an installation ended before anything was in place; it can be made anew."""
+    return app.state is State.FAILED and app.status.deploy < 100 and app.status.type != "update"
+
+
+def snapshot(app: AppRecord) -> dict[str, Any]:
+    """What of an app an update changes, as JSON values."""
+    return {
+        "version": app.version,
+        "name": app.name,
+        "state": app.state.value,
+        "enabled": app.enabled,
+        "status": app.status.to_wire(),
+        "routes": [asdict(route) for route in app.routes],
+        "deployment": dict(app.deployment),
+        "options": dict(app.options),
+    }
+
+
+def _restored(app: AppRecord, stored: Mapping[str, Any]) -> AppRecord:
+    """The record as it was when it was taken."""
+    routes = (
+        Route(
+            route["url"],
+            route["verb"],
+            AccessLevel(route["access_level"]),
+            tuple(route["headers_to_exclude"]),
+            tuple(route["bruteforce_protection"]),
+        )
+        for route in stored["routes"]
+    )
+    return replace(
+        app,
+        version=stored["version"],
+        name=stored["name"],
+        state=State(stored["state"]),
+        enabled=stored["enabled"],
+        status=Status.from_wire(stored["status"]),
+        routes=tuple(routes),
+        deployment=stored["deployment"],
+        options=stored["options"],
+    )
