@@ -30,7 +30,7 @@ class IgnoreRule:
 
     Args:
         line: where it stands, from 1.
-        pattern: as written, without `!`.
+        pattern: as written, without `!` and what means nothing in a path.
         is_exception: begins with `!`: what fits is sent after all.
         expression: fits whole paths.
     """
@@ -57,7 +57,6 @@ class IgnoreRules:
 
     def __init__(self, rules: tuple[IgnoreRule, ...] = ()) -> None:
         self.rules = rules
-        self._has_exceptions = any(rule.is_exception for rule in rules)
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -81,7 +80,7 @@ class IgnoreRules:
                 pattern = pattern[1:].strip()
             cleaned = os.path.normpath(pattern).lstrip("/") if pattern else ""
             if cleaned and cleaned != ".":
-                rules.append(IgnoreRule(number, pattern, is_exception, _expression(cleaned)))
+                rules.append(IgnoreRule(number, cleaned, is_exception, _expression(cleaned)))
         return cls(tuple(rules))
 
     def excluding(self, path: str) -> IgnoreRule | None:
@@ -96,8 +95,13 @@ class IgnoreRules:
         return None
 
     def may_skip(self, path: str) -> bool:
-        """Whether nothing in a folder can be sent, so that it need not be looked into."""
-        return not self._has_exceptions and self.excluding(path) is not None
+        """Whether a folder need not be looked into.
+
+        As with the docker command, an exception is looked for only in folders that it names.
+        """
+        return self.excluding(path) is not None and not any(
+            rule.is_exception and f"{rule.pattern}/".startswith(f"{path}/") for rule in self.rules
+        )
 
 
 class Context:
