@@ -61,6 +61,7 @@ async def watch(
             group.start_soon(_set_when_cancelled, cancelled)
             async for found in series:
                 changed(sorted({Path(path).relative_to(root).as_posix() for _, path in found}))
+            await anyio.lowlevel.checkpoint()  # the series ends only because we were cancelled
     except* OSError as errors:
         raise HostError(
             f"changes of {folder} cannot be watched: {errors.exceptions[0]}",
