@@ -79,6 +79,8 @@ def _public(call: Call) -> dict[str, Any]:
             "logoheader": logo,
             "favicon": logo,
         },
+        # For everybody, because apps look for it in nobody's name before they register a bot.
+        "spreed": {"features": ["bots-v1", "bots-reactions"], "config": {}, "version": ""},
     }
 
 
@@ -108,7 +110,6 @@ def _all(call: Call) -> dict[str, Any]:
             "AccountPropertyScopesFederatedEnabled": True,
             "AccountPropertyScopesPublishedEnabled": False,
         },
-        "spreed": {"features": ["bots-v1", "bots-reactions"], "config": {}, "version": ""},
         "user_status": {
             "enabled": True,
             "restore": False,

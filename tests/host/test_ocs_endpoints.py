@@ -87,7 +87,7 @@ async def test_capabilities_without_a_user_are_the_public_part() -> None:
         assert signed_call.text == anonymous.text
         found = signed_call.json()["ocs"]["data"]["capabilities"]
         assert found["app_api"] == {"version": "32.0.0"}
-        assert set(found) == {"app_api", "bruteforce", "theming"}
+        assert set(found) == {"app_api", "bruteforce", "spreed", "theming"}
 
 
 async def test_users_are_listed_in_nobodys_name_too() -> None:
