@@ -7,8 +7,8 @@ the handshake, tells the bus of every step, and raises what went wrong with caus
 import secrets
 import string
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,9 +64,6 @@ INSTANCE_SETTING: Final = "instance_id"
 
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
 _SECRET_LENGTH: Final = 128
-
-_CHECK_SECONDS: Final = 10.0
-"""How long somebody who registers a daemon waits for it."""
 
 _SERVER_SECONDS: Final = 2.0
 """How long the process that serves may take to notice an app that another process registers."""
@@ -204,15 +201,9 @@ class Host:
         Raises:
             HostError: they cannot, with the reason and what to do.
         """
-        try:
-            with anyio.fail_after(_CHECK_SECONDS):
-                await self.backend(daemon).check(daemon)
-                await self.gateway(daemon)
-        except TimeoutError:
-            raise HostError(
-                f"{daemon.host} did not answer within {_CHECK_SECONDS:g} s",
-                remedy="see whether the engine is busy or hangs, for instance with `docker info`",
-            ) from None
+        with self._patience(daemon):
+            await self.backend(daemon).check(daemon)
+            await self.gateway(daemon)
 
     async def gateway(self, daemon: Daemon) -> str:
         """Where apps of a daemon find this machine, if they need that to reach the host.
@@ -225,7 +216,21 @@ class Host:
         """
         if not is_loopback_url(host_url(self.settings, daemon)):
             return ""
-        return await self.backend(daemon).gateway(daemon)
+        with self._patience(daemon):
+            return await self.backend(daemon).gateway(daemon)
+
+    @contextmanager
+    def _patience(self, daemon: Daemon) -> Iterator[None]:
+        """Wait for a daemon as long as people do, who look at what they have just registered."""
+        limit = self.settings.timeouts.check
+        try:
+            with anyio.fail_after(limit):
+                yield
+        except TimeoutError:
+            raise HostError(
+                f"{daemon.host} did not answer within {limit:g} s",
+                remedy="see whether the engine is busy or hangs, for instance with `docker info`",
+            ) from None
 
     def backend(self, app_or_daemon: AppRecord | Daemon) -> DeployBackend:
         """The deploy backend of an app or daemon.

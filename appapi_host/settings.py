@@ -30,6 +30,7 @@ class Timeouts:
         stop: from asking a process to end until it is killed.
         busy: how long an operation waits for another process to end its own on the same app.
         stuck: an operation without any progress for so long is worth a warning.
+        check: how long an engine may take to say that it is there, and how its networks are.
     """
 
     heartbeat: float = 90.0
@@ -41,6 +42,7 @@ class Timeouts:
     stop: float = 10.0
     busy: float = 60.0
     stuck: float = 900.0
+    check: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
