@@ -121,27 +121,30 @@ def docker_engine(
         ]
         with process(words, log) as started:
             until(lambda: accepts(str(path)), started, log)
+            engine = DockerEngine(path, bridge, gateway, started, log)
             try:
-                yield DockerEngine(path, bridge, gateway, started, log)
+                yield engine
             finally:
-                _end_containers(path)
+                with suppress(AssertionError):  # the engine was ended by its test
+                    remove_everything(engine.docker)
     finally:
         unmount_below(folder)
         subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
 
 
-def _end_containers(path: Path) -> None:
-    """Remove what tests have left, so that no process outlives the engine."""
-    with suppress(AssertionError):  # the engine was ended by its test
-        left = run("docker", "-H", f"unix://{path}", "ps", "--all", "--quiet").split()
-        if left:
-            run("docker", "-H", f"unix://{path}", "rm", "--force", "--volumes", *left)
-        kept = {"bridge", "host", "none"}
-        for name in run(
-            "docker", "-H", f"unix://{path}", "network", "ls", "--format", "{{.Name}}"
-        ).split():
-            if name not in kept:
-                run("docker", "-H", f"unix://{path}", "network", "rm", name)
+def remove_everything(docker: Callable[..., str]) -> None:
+    """Remove all containers, volumes and networks.
+
+    Args:
+        docker: runs a client with the words that it is given.
+    """
+    if containers := docker("ps", "--all", "--quiet").split():
+        docker("rm", "--force", "--volumes", *containers)
+    if volumes := docker("volume", "ls", "--quiet").split():
+        docker("volume", "rm", "--force", *volumes)
+    for network in docker("network", "ls", "--format", "{{.Name}}").split():
+        if network not in ("bridge", "host", "none", "podman"):
+            docker("network", "rm", network)
 
 
 def unmount_below(folder: Path) -> None:
