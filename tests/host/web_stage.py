@@ -68,6 +68,18 @@ class WebStage:
         url = f"/ocs/v{version}.php{path}"
         return await self.client.request(method, url, params=params, **options)
 
+    async def data(self, method: str, path: str, **options: Any) -> Any:
+        """The data of a call that succeeds."""
+        response = await self.ocs(method, path, **options)
+        assert response.json()["ocs"]["meta"]["status"] == "ok", response.text
+        return response.json()["ocs"]["data"]
+
+    async def refusal(self, method: str, path: str, **options: Any) -> tuple[int, str]:
+        """Code and message of a call that does not."""
+        response = await self.ocs(method, path, **options)
+        assert response.json()["ocs"]["meta"]["status"] == "failure", response.text
+        return meta(response)
+
     def exchanges(self) -> list[Exchange]:
         return [event for event in self.events if isinstance(event, Exchange)]
 
@@ -79,17 +91,21 @@ class WebStage:
 
 
 @asynccontextmanager
-async def web_stage(app: Any = None, *, record: AppRecord = APP) -> AsyncIterator[WebStage]:
+async def web_stage(
+    app: Any = None, *, record: AppRecord = APP, settings: HostSettings | None = None
+) -> AsyncIterator[WebStage]:
     """A host with the users `admin` (`admin`), `user` (`user`) and `gone`, who is disabled.
 
     Args:
         app: ASGI application behind the record.
         record: the app that is registered.
+        settings: of the host.
     """
     events: list[Event] = []
     with anyio.fail_after(20):
         async with Host.open(
-            HostSettings(), transport_for=lambda _: memory_transport(app) if app else None
+            settings or HostSettings(),
+            transport_for=lambda _: memory_transport(app) if app else None,
         ) as host:
             await host.users.create_defaults(loopback=True)
             await host.registry.add_user(User("gone", is_enabled=False))
