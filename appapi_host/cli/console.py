@@ -35,6 +35,9 @@ _LABEL_WIDTH: Final = len(Direction.HOST_TO_APP)
 _AT_ONCE: Final = 1.0
 """Seconds below which a repeated heartbeat or the progress of a deployment is not worth a line."""
 
+_AT_ONCE_PERCENT: Final = 94
+"""What a deployment comes to when nothing had to be pulled."""
+
 _STATUS_REPORTS: Final = ("/ex-app/status", "/apps/status/")
 _ESCAPES: Final = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)?")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -204,7 +207,7 @@ class Console:
     def _progress(self, app_id: str, step: str, percent: int) -> None:
         """One line per ten percent; none for a step that goes from nothing to 100 at once."""
         last = self._shown.get((app_id, step), 0)
-        if percent // 10 == last // 10 or (percent == 100 and not last):
+        if percent // 10 == last // 10 or (percent >= _AT_ONCE_PERCENT and not last):
             return
         began = self._began.get((app_id, step), 0.0)
         if step == "deploy" and time.monotonic() - began < _AT_ONCE:

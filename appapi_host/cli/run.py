@@ -50,8 +50,8 @@ _SHOWN_CHANGES: Final = 3
 
 _SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASS|KEY|CREDENTIAL", re.IGNORECASE)
 
-_A_LOOK_SECONDS: Final = 0.1
-"""Long enough to see whether a process has ended already."""
+_A_LOOK_SECONDS: Final = 0.2
+"""Long enough to see whether an app has ended already."""
 
 _LAST_WORDS_SECONDS: Final = 1.0
 """How long reading the output of an app that has ended may take."""
@@ -215,7 +215,7 @@ class _Run:
                     await self._kill()
                 self.interrupted = int(number)
                 self.console.say()
-                self.console.labelled("note", "stopping; once more kills the app at once")
+                self.console.labelled("note", f"stopping; once more {self.target.last_resort}")
                 self.work.cancel()
 
     async def _kill(self) -> None:
@@ -289,8 +289,8 @@ class _Run:
         if isinstance(event, StepFinished) and event.step == "deploy":
             services.start_soon(self._follow, host)
 
-    async def _follow(self, host: Host) -> None:
-        """Show what the app prints, from now until it ends."""
+    async def _follow(self, host: Host, tail: int | None = None) -> None:
+        """Show what the app prints until it ends."""
         followed = anyio.Event()
         self.followed.append(followed)
         try:
@@ -301,7 +301,7 @@ class _Run:
             if app is not None:
                 self.console.hide(app.secret.reveal())
                 self.app = app
-                await host.follow_output(app.app_id)
+                await host.follow_output(app.app_id, tail=tail)
         except HostError as error:
             self.console.labelled("warning", f"the app's output is not shown: {error.cause}")
         finally:
@@ -338,7 +338,7 @@ class _Run:
             group.start_soon(self._watch_keys)
             if self.options.watch:
                 group.start_soon(self._watch_files)
-            code = await self._attend(host, passwords)
+            code = await self._attend(host, passwords, group)
             group.cancel_scope.cancel()
         return code
 
@@ -381,7 +381,9 @@ class _Run:
         except HostError as error:
             self.console.failure(Failure.of(error))
 
-    async def _attend(self, host: Host, passwords: Mapping[str, str]) -> int:
+    async def _attend(
+        self, host: Host, passwords: Mapping[str, str], group: anyio.abc.TaskGroup
+    ) -> int:
         """Install the app anew whenever that is wanted, until it has ended by itself."""
         is_up = True
         while True:
@@ -400,6 +402,9 @@ class _Run:
             await self.wanted.wait()
             self.wanted = anyio.Event()
             is_up = await self._install_anew(host, passwords)
+            if is_up and not self.followed:
+                # What was put back is followed again; how it starts was seen before.
+                group.start_soon(self._follow, host, 0)
 
     async def _ended_or_wanted(self, host: Host) -> str:
         """How the app has ended; empty if it is to be installed anew before that."""
@@ -464,7 +469,7 @@ class _Run:
 
     async def _not_installed_anew(self, host: Host, error: HostError) -> bool:
         app = await host.app(self.info.id)
-        is_up = app.state is State.ENABLED
+        is_up = app.state is State.ENABLED and await self._is_running(host)
         self.console.failure(Failure.of(error, title=f"{app.app_id} could not be installed anew"))
         if is_up:
             self.console.say(f"What ran before runs on: {app.app_id} {app.version}.")
@@ -485,9 +490,7 @@ class _Run:
 
     async def _remove(self, host: Host, app: AppRecord) -> None:
         """Disable the app, stop it with its children, and forget it."""
-        with anyio.move_on_after(_A_LOOK_SECONDS) as look:
-            await host.exited(app.app_id)
-        if look.cancelled_caught and app.state is State.ENABLED:
+        if app.state is State.ENABLED and await self._is_running(host):
             await self._say_goodbye(host)
         backend = host.backend(app)
         try:
@@ -502,6 +505,11 @@ class _Run:
         else:
             rest = "its storage is kept" if self.target.keeps_storage else "its storage too"
             self.console.say(f"{app.app_id} is stopped and removed; {rest}.")
+
+    async def _is_running(self, host: Host) -> bool:
+        with anyio.move_on_after(_A_LOOK_SECONDS) as look:
+            await host.exited(self.info.id)
+        return look.cancelled_caught
 
     async def _say_goodbye(self, host: Host) -> None:
         with anyio.move_on_after(_GOODBYE_SECONDS) as self.goodbye:
