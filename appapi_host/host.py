@@ -595,6 +595,9 @@ class Host:
                     await self.registry.apply(app.app_id, partial(_could_not_start, error.cause))
                     continue
                 started = notes != app.deployment
+                if started:
+                    place = f" as process {notes['pid']}" if "pid" in notes else ""
+                    self.bus.emit(Notice(app.app_id, f"started again{place}", is_warning=False))
                 app = await self.registry.apply(app.app_id, partial(_with_notes, notes))
             self._group.start_soon(self._resume, app, started)
 

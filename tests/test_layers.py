@@ -132,7 +132,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     # Below the engine's library, which lets their errors through.
     "requests": ("appapi_host.deploy.docker.engine",),
     "urllib3": ("appapi_host.deploy.docker.engine",),
-    "psutil": ("appapi_host.deploy", "appapi_host.cli"),
+    "psutil": ("appapi_host.deploy", "appapi_host.cli", "appapi_host.operations"),
     "click": ("appapi_host.cli",),
     "rich": ("appapi_host.cli",),
     "platformdirs": ("appapi_host.cli",),

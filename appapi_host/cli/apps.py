@@ -20,6 +20,7 @@ from appapi_host.errors import (
     StepError,
 )
 from appapi_host.events import Event, StepFinished
+from appapi_host.recovery import was_never_deployed
 from exapp_sdk.protocol.lifecycle import State
 
 if TYPE_CHECKING:
@@ -92,27 +93,18 @@ class _Registration:
 
     async def run(self) -> int:
         """Check, deploy, wait; returns the exit code."""
-        registry = self.host.registry
         asked_for = self.given.arguments["appid"]
-        if await registry.app(asked_for) and not self.given.flag("test-deploy-mode"):
+        if await self._stands(asked_for):
             raise RefusalError(f"ExApp {asked_for} is already registered.", 3)
-        try:
-            info = await load(self.given)
-        except InfoError as error:
-            if error.headline:
-                raise RefusalError(error.headline, 1, *error.problems, *rest(error)) from error
-            await self._daemon()  # upstream notices this only when it stores the app
-            line = f"Error during registering ExApp {asked_for}."
-            raise RefusalError(line, 3, *error.problems) from error
+        info = await self._described()
         daemon = await self._daemon()
-        taken = await registry.app(info.id)
-        if taken is not None:
-            if not self.given.flag("test-deploy-mode"):
-                raise RefusalError(
-                    f"Error during registering ExApp {info.id}.",
-                    3,
-                    f"An app with the id {info.id} is registered already.",
-                )
+        if await self._stands(info.id):
+            raise RefusalError(
+                f"Error during registering ExApp {info.id}.",
+                3,
+                f"An app with the id {info.id} is registered already.",
+            )
+        if await self.host.registry.app(info.id):
             await self.host.unregister(info.id, force=True)
         for warning in info.warnings:
             self.session.note(f"Warning: {warning}")
@@ -143,6 +135,25 @@ class _Registration:
         if not self.silent:
             self.session.line(f"ExApp {app.app_id} successfully registered.")
         return 0
+
+    async def _stands(self, app_id: str) -> bool:
+        """Whether an app is in the way; one whose installation was interrupted is not."""
+        present = await self.host.registry.app(app_id)
+        return (
+            present is not None
+            and not self.given.flag("test-deploy-mode")
+            and not was_never_deployed(present)
+        )
+
+    async def _described(self) -> "AppInfo":
+        try:
+            return await load(self.given)
+        except InfoError as error:
+            if error.headline:
+                raise RefusalError(error.headline, 1, *error.problems, *rest(error)) from error
+            await self._daemon()  # upstream notices this only when it stores the app
+            line = f"Error during registering ExApp {self.given.arguments['appid']}."
+            raise RefusalError(line, 3, *error.problems) from error
 
     def _see(self, event: Event) -> None:
         match event:

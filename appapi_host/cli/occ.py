@@ -49,7 +49,8 @@ def main(words: Sequence[str]) -> int:
         _frame(error.message, usage(error.command) if error.command else "")
         return 1
     except ExAppError as error:
-        _frame(str(error), "")
+        remedy = getattr(error, "remedy", "")
+        _frame(f"{error}\nTry: {remedy}" if remedy else str(error), "")
         return 1
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import anyio
 import anyio.abc
@@ -16,7 +16,7 @@ from appapi_host.cli.addresses import known_passwords, sign_in
 from appapi_host.cli.common import SERVE_LOCK, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.errors import HostError
-from appapi_host.events import AppOutput
+from appapi_host.events import AppEnded, AppOutput, Event
 from appapi_host.gateways import serve_host
 from appapi_host.host import Host
 from appapi_host.records import AppRecord
@@ -30,8 +30,6 @@ PROCESS_INSTALL: Final = "process-install"
 
 _LOOK_SECONDS: Final = 0.25
 """How soon a change that another process made is shown; nothing waits for it."""
-
-_LAST_LINES: Final = 10
 
 
 def serve(settings: HostSettings, out: TextIO, err: TextIO) -> int:
@@ -85,13 +83,14 @@ class _Serve:
         """Start what ran before, serve, and stop it again."""
         async with Host.open(self.settings) as host:
             passwords = await known_passwords(host)
-            with host.bus.subscribed(self.console):
+            with host.bus.subscribed(self._see):
                 async with anyio.create_task_group() as group:
                     with anyio.CancelScope() as work:
                         group.start_soon(self._watch_signals, work)
                         await group.start(partial(serve_host, host, sockets=[self.listener]))
                         self._greet(passwords)
-                        await self._start_apps(host)
+                        await host.resume()
+                        group.start_soon(host.watch)
                         group.start_soon(self._watch_apps, host, group)
                         await anyio.sleep_forever()
                     with anyio.CancelScope(shield=True):
@@ -116,21 +115,23 @@ class _Serve:
                 self.console.labelled("note", "stopping; once more ends at once")
                 work.cancel()
 
-    async def _start_apps(self, host: Host) -> None:
-        """Start processes that should run and do not: the machine or the host was restarted."""
-        for app in await host.registry.apps():
-            if not _is_ours(app) or not app.enabled:
-                continue
-            try:
-                notes = await host.backend(app).start(app)
-                await host.registry.apply(app.app_id, partial(_with_notes, notes))
-            except HostError as error:
-                title = f"{app.app_id} could not be started again"
-                self.console.failure(Failure.of(error, title=title))
-                continue
-            if notes != app.deployment:
-                pid = notes.get("pid", "?")
-                self.console.labelled("note", f"started again as process {pid}", app.app_id)
+    def _see(self, event: Event) -> None:
+        match event:
+            case AppEnded(app_id, during, how, output):
+                if not self.is_stopping:
+                    self._show_end(app_id, during, how, output)
+            case _:
+                self.console(event)
+
+    def _show_end(self, app_id: str, during: str, how: str, output: tuple[str, ...]) -> None:
+        self.console.failure(
+            Failure(
+                f"{app_id} ended while it was {during}: {how}",
+                (),
+                f"occ app_api:app:enable {app_id} starts it again",
+                output,
+            )
+        )
 
     async def _stop_apps(self, host: Host) -> None:
         """Stop the processes; the apps stay registered and are started by the next `serve`."""
@@ -167,7 +168,8 @@ class _Serve:
             await anyio.sleep(_LOOK_SECONDS)
 
     def _show_state(self, app: AppRecord) -> None:
-        reason = f": {app.failure}" if app.failure else ""
+        # The first line: what follows are the app's own, which were shown when it printed them.
+        reason = f": {app.failure.splitlines()[0]}" if app.failure else ""
         label = "warning" if app.state is State.FAILED else "note"
         self.console.labelled(label, f"{app.name} {app.version} is {app.state}{reason}", app.app_id)
 
@@ -177,36 +179,12 @@ class _Serve:
             return
         self.followed[app.app_id] = process
         group.start_soon(self._follow_output, host, app)
-        group.start_soon(self._follow_end, host, app)
 
     async def _follow_output(self, host: Host, app: AppRecord) -> None:
         """Show what a process prints; ends with it, after its last words."""
         async for line in host.backend(app).output(app):
             host.bus.emit(AppOutput(app.app_id, line))
 
-    async def _follow_end(self, host: Host, app: AppRecord) -> None:
-        """Say so when the process of an enabled app ends without having been told to."""
-        how = await host.backend(app).exited(app)
-        current = await host.registry.app(app.app_id)
-        if current is None or not current.enabled or current.state is State.DISABLING:
-            return
-        if self.is_stopping:
-            return
-        if current.deployment.get("pid") != app.deployment.get("pid"):
-            return
-        self.console.failure(
-            Failure(
-                f"{app.app_id} ended while it was {current.state}: {how}",
-                (),
-                f"occ app_api:app:disable {app.app_id} and app_api:app:enable start it again",
-                tuple(await host.last_output(app.app_id, lines=_LAST_LINES)),
-            )
-        )
-
 
 def _is_ours(app: AppRecord) -> bool:
     return app.daemon.accepts_deploy_id == PROCESS_INSTALL
-
-
-def _with_notes(notes: Mapping[str, Any], app: AppRecord) -> AppRecord:
-    return replace(app, deployment=dict(notes))

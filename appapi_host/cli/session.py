@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from appapi_host.cli.common import SERVE_LOCK, holder
+from appapi_host.events import Event, Notice
 from appapi_host.settings import HostSettings
 
 if TYPE_CHECKING:
@@ -78,11 +79,17 @@ class Session:
         if not self._quiet and self._warnings:
             print(text, file=self.err, flush=True)
 
+    def _see(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.note(f"ExApp {event.app_id}: {event.text}" if event.app_id else event.text)
+
     @asynccontextmanager
     async def host(self) -> AsyncIterator["Host"]:
         """The host over the shared state; errors raised inside the block come out as they are."""
         async with opened(self.settings) as host:
-            yield host
+            with host.bus.subscribed(self._see):
+                await host.recover()
+                yield host
 
 
 @asynccontextmanager

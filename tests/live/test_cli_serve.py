@@ -272,8 +272,8 @@ def test_app_that_cannot_be_started_again_does_not_keep_serve_from_serving(
         first.stop(signal.SIGINT)
     (shell.data_dir / "apps" / "plain" / "process.json").unlink()
     with shell.start("serve", "--port", "0") as second:
-        second.until("ERROR: plain could not be started again")
-        second.until("plain +note +Plain App 1.2.0 is enabled")
+        second.until("plain +start +failed +how to start plain is not known")
+        second.until("plain +warning +Plain App 1.2.0 is failed: start: how to start plain")
         assert second.stop(signal.SIGINT) == 0
 
 
