@@ -424,7 +424,8 @@ class Host:
             RefusedError: it does not want to.
         """
         app = await self.app(app_id)
-        if app.enabled and app.state is not State.FAILED:
+        is_on = app.enabled and app.state is not State.FAILED
+        if is_on and await self.operations.of(app_id) is None:
             return app
         async with self._operation(app_id, Verb.ENABLE, "start"):
             return await self._enable(app_id)
@@ -454,7 +455,7 @@ class Host:
             RefusedError: it answered with an error or not at all; it is disabled nevertheless.
         """
         app = await self.app(app_id)
-        if not app.enabled:
+        if not app.enabled and await self.operations.of(app_id) is None:
             return app
         async with self._operation(app_id, Verb.DISABLE, "disabled"):
             return await self._disable(app_id)
