@@ -44,7 +44,7 @@ def install(session: nox.Session, *groups: str, extra: str) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite with branch coverage, processes that it starts included.
 
-    As root on Debian it installs the engine that the docker tests start; elsewhere they are skipped.
+    As root on Debian it installs the engine that docker tests start; elsewhere they are skipped.
     """
     install(session, "dev", extra="test")
     session.run("python", "-m", "tests.docker.install")
