@@ -9,7 +9,9 @@ import base64
 import http.client
 import json
 import os
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -156,9 +158,13 @@ class Engine:
         """
         async with self._connecting:
             if self._client is None:
-                self._client, self._context, self.is_podman = await self._run(
-                    _connected, self.address, wait=True
-                )
+                attempt = _Attempt(self.address)
+                try:
+                    await self._run(attempt.make, wait=True)
+                except BaseException:
+                    attempt.give_up()
+                    raise
+                self._client, self._context, self.is_podman = attempt.result()
 
     async def close(self) -> None:
         """Close the connection; the next request makes a new one."""
@@ -462,7 +468,42 @@ _FOREIGN: Final = (
 )
 
 
-def _connected(address: Address) -> tuple[docker.APIClient, ssl.SSLContext | None, bool]:
+_Connection = tuple[docker.APIClient, ssl.SSLContext | None, bool]
+
+
+class _Attempt:
+    """A connection that is being made in a thread, and that nobody may want any more."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._made: _Connection | None = None
+        self._is_unwanted = False
+
+    def make(self) -> None:
+        """Make it, or raise what `_connected()` raises."""
+        made = _connected(self._address)
+        with self._lock:
+            self._made = made
+            is_unwanted = self._is_unwanted
+        if is_unwanted:
+            made[0].close()
+
+    def give_up(self) -> None:
+        """Close it, now or as soon as it is there."""
+        with self._lock:
+            self._is_unwanted = True
+            made = self._made
+        if made is not None:
+            made[0].close()
+
+    def result(self) -> _Connection:
+        """What was made."""
+        assert self._made is not None
+        return self._made
+
+
+def _connected(address: Address) -> _Connection:
     """A client that speaks the engine's version, TLS for streams, and whether it is Podman."""
     tls: docker.tls.TLSConfig | bool = False
     for file in filter(None, (address.ca, address.cert, address.key)):
@@ -473,6 +514,11 @@ def _connected(address: Address) -> tuple[docker.APIClient, ssl.SSLContext | Non
         tls = docker.tls.TLSConfig(
             client_cert=pair, ca_cert=address.ca or None, verify=address.ca or True
         )
+    if address.url.startswith("unix:"):
+        # The library does not close a socket that it could not connect.
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_SECONDS)
+            probe.connect(urlsplit(address.url).path)
     # An explicit version: "auto" would ask GET /version, before the client is set up.
     client = docker.APIClient(
         base_url=address.url,
