@@ -4,6 +4,7 @@ Plain context managers without pytest, so that fixtures of any scope can be made
 is started here is ended by the process id that starting it returned, nothing else is touched.
 """
 
+import itertools
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 START_SECONDS = 30.0
 END_SECONDS = 20.0
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class DockerEngine:
 def run(*words: object, stdin: bytes | None = None) -> str:
     """Run a command to its end; a failure shows what it said."""
     done = subprocess.run(
-        [str(word) for word in words], input=stdin, capture_output=True, check=False
+        [str(word) for word in words],
+        input=stdin,
+        # The classic builder: the other one is a package of its own.
+        env=os.environ | {"DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace")
@@ -55,6 +62,19 @@ def free_port() -> int:
     """A port that nobody has now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def free_bridge() -> str:
+    """A name for a bridge that no other test session has."""
+    return f"ex{os.getpid()}x{next(_numbers)}"
+
+
+def free_network() -> str:
+    """The first three numbers of addresses that nothing on this machine has."""
+    taken = run("ip", "-4", "route", "show", "table", "all")
+    while f" 172.29.{(number := os.getpid() * 7 + next(_numbers)) % 250}." in taken:
+        pass
+    return f"172.29.{number % 250}"
 
 
 @contextmanager
@@ -96,6 +116,18 @@ def accepts(address: str | tuple[str, int]) -> bool:
     return True
 
 
+def _answers(path: Path) -> bool:
+    """Whether an engine is up; its socket accepts connections before that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(START_SECONDS)
+        try:
+            client.connect(str(path))
+            client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return client.recv(64).startswith(b"HTTP/1.0 200")
+        except OSError:
+            return False
+
+
 @contextmanager
 def docker_engine(
     folder: Path, bridge: str, network: str, *options: object
@@ -120,7 +152,7 @@ def docker_engine(
             *("-H", f"unix://{path}", *options),
         ]
         with process(words, log) as started:
-            until(lambda: accepts(str(path)), started, log)
+            until(lambda: _answers(path), started, log)
             engine = DockerEngine(path, bridge, gateway, started, log)
             try:
                 yield engine

@@ -1,5 +1,6 @@
 """Podman's Docker-compatible service as a second kind of engine, with all of its files apart."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docker.engines import accepts, process, unmount_below, until
-
-_BRIDGE = "cni-podman0"
-"""The name is fixed in Podman for its default network."""
 
 # runc, because crun refuses hybrid cgroups; limits that a container without CAP_SYS_RESOURCE has.
 _CONFIGURATION = """
@@ -24,7 +22,6 @@ cgroup_manager = "cgroupfs"
 [network]
 network_backend = "cni"
 network_config_dir = "{networks}"
-default_subnet = "{network}.0/24"
 """
 
 
@@ -63,18 +60,43 @@ def _words(folder: Path) -> list[str]:
     return ["podman", *storage, "--storage-driver", "vfs", "--tmpdir", str(folder / "tmp")]
 
 
+def _network(bridge: str, network: str) -> dict[str, object]:
+    """The default network as Podman writes it, but with addresses and an interface of our own."""
+    ranges = [[{"subnet": f"{network}.0/24", "gateway": f"{network}.1"}]]
+    ipam = {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}], "ranges": ranges}
+    return {
+        "cniVersion": "0.4.0",
+        "name": "podman",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": bridge,
+                "isGateway": True,
+                "ipMasq": True,
+                "hairpinMode": True,
+                "ipam": ipam,
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+            {"type": "firewall"},
+            {"type": "tuning"},
+        ],
+    }
+
+
 @contextmanager
-def podman_engine(folder: Path, network: str) -> Iterator[PodmanEngine]:
+def podman_engine(folder: Path, bridge: str, network: str) -> Iterator[PodmanEngine]:
     """A Podman service with data, network and socket of its own.
 
     Args:
         folder: for all of its files; short, because its sockets have long names.
-        network: the first three numbers of the addresses of its default network.
+        bridge: name of the interface of its default network; its usual one has a fixed name.
+        network: the first three numbers of the addresses on it.
     """
     for name in ("root", "run", "tmp", "networks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     configuration = folder / "containers.conf"
-    configuration.write_text(_CONFIGURATION.format(networks=folder / "networks", network=network))
+    configuration.write_text(_CONFIGURATION.format(networks=folder / "networks"))
+    (folder / "networks" / "podman.conflist").write_text(json.dumps(_network(bridge, network)))
     environment = os.environ | {"CONTAINERS_CONF": str(configuration)}
     path, log = folder / "podman.sock", folder / "podman.log"
     engine = PodmanEngine(path, f"{network}.1", folder, environment)
@@ -89,7 +111,7 @@ def podman_engine(folder: Path, network: str) -> Iterator[PodmanEngine]:
                 engine.podman("rm", "--all", "--force", "--time", "0")
     finally:
         unmount_below(folder)
-        subprocess.run(["ip", "link", "del", _BRIDGE], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 

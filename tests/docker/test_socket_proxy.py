@@ -1,0 +1,171 @@
+"""AppAPI's socket proxy in front of an engine, and what is behind a port that is none."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appapi_host.info_xml import AppInfo
+from appapi_host.settings import HostSettings, Timeouts
+from appapi_host.testing import TestHost, live_host
+from tests.docker.engines import accepts, free_port, process, until
+from tests.docker.reach import TLSEngine, docker_daemon, installed, refused
+from tests.docker.socket_proxy import SocketProxy, socket_proxy
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def proxy(tls_engine: TLSEngine, tmp_path: Path) -> Iterator[SocketProxy]:
+    with socket_proxy(tmp_path / "proxy", tls_engine.engine.socket) as proxy:
+        yield proxy
+
+
+async def test_app_is_pulled_and_installed_through_the_proxy(
+    host: TestHost,
+    tls_engine: TLSEngine,
+    proxy: SocketProxy,
+    pulled_info: AppInfo,
+) -> None:
+    daemon = docker_daemon(host, f"127.0.0.1:{proxy.port}", haproxy_password=proxy.password)
+    async with installed(host, daemon, pulled_info) as app:
+        assert tls_engine.names() == ["nc_app_plain"]
+        await app.disable()
+        assert not tls_engine.inspect("nc_app_plain")["State"]["Running"]
+        await app.enable()
+        assert tls_engine.inspect("nc_app_plain")["State"]["Running"]
+    assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])
+
+
+async def test_app_is_installed_through_the_proxy_with_tls(
+    host: TestHost, tls_engine: TLSEngine, tmp_path: Path
+) -> None:
+    certificate = tls_engine.authority.server("proxy").as_one_file
+    with socket_proxy(
+        tmp_path / "proxy", tls_engine.engine.socket, certificate=certificate
+    ) as proxy:
+        daemon = docker_daemon(
+            host,
+            f"127.0.0.1:{proxy.port}",
+            protocol="https",
+            haproxy_password=proxy.password,
+            tls={"ca": str(tls_engine.authority.ca)},
+            additional_options={"OVERRIDE_APP_HOST": ""},
+        )
+        await host.host.check_daemon(daemon)
+
+
+async def test_wrong_password_is_named(host: TestHost, proxy: SocketProxy) -> None:
+    address = f"127.0.0.1:{proxy.port}"
+    for password in ("wrong-password", ""):
+        error = await refused(host, docker_daemon(host, address, haproxy_password=password))
+        assert "password" in error.cause
+        assert "--haproxy_password" in error.remedy
+        assert "wrong-password" not in f"{error.cause} {error.remedy}"
+
+
+async def test_proxy_that_hides_networks_is_said_before_anything_is_made(
+    host: TestHost, tls_engine: TLSEngine, proxy: SocketProxy
+) -> None:
+    daemon = docker_daemon(
+        host, f"127.0.0.1:{proxy.port}", net="bridge", haproxy_password=proxy.password
+    )
+    error = await refused(host, daemon)
+    assert "does not tell where" in error.cause
+    assert "--net host" in error.remedy
+    assert tls_engine.names() == []
+
+
+async def test_port_of_something_else_is_no_engine(host: TestHost) -> None:
+    error = await refused(host, docker_daemon(host, host.url.removeprefix("http://")))
+    assert "Docker Engine" in error.cause
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.39"])
+async def test_engine_that_is_too_old_is_named_as_such(
+    host: TestHost, tmp_path: Path, version: str
+) -> None:
+    with answering(tmp_path, version) as port:
+        error = await refused(host, docker_daemon(host, f"127.0.0.1:{port}"))
+    assert version in error.cause
+    assert "pdate" in error.remedy
+
+
+async def test_nothing_behind_address_or_socket_is_told_apart(
+    host: TestHost, tmp_path: Path
+) -> None:
+    error = await refused(host, docker_daemon(host, f"127.0.0.1:{free_port()}"))
+    assert "nothing listens" in error.cause
+    error = await refused(host, docker_daemon(host, tmp_path / "no.sock"))
+    assert "no socket" in error.cause
+    error = await refused(host, docker_daemon(host, "no-such-machine.invalid:2375"))
+    assert "no machine" in error.cause
+
+
+async def test_engine_that_hangs_is_given_up_on(tls_engine: TLSEngine, tmp_path: Path) -> None:
+    settings = HostSettings(timeouts=Timeouts(check=0.5))
+    async with live_host(tmp_path, settings) as host:
+        daemon = docker_daemon(host, tls_engine.engine.socket)
+        os.kill(tls_engine.engine.process.pid, signal.SIGSTOP)
+        try:
+            error = await refused(host, daemon)
+        finally:
+            os.kill(tls_engine.engine.process.pid, signal.SIGCONT)
+    assert error.cause == f"{tls_engine.engine.socket} did not answer within 0.5 s"
+
+
+def test_command_line_registers_and_warns(tmp_path: Path) -> None:
+    done = occ_register(tmp_path, tmp_path / "no.sock")
+    assert done.stdout == "Daemon successfully registered.\n"
+    assert done.returncode == 0
+    warning, remedy = done.stderr.splitlines()
+    assert warning == f"Warning: there is no socket {tmp_path / 'no.sock'}."
+    assert remedy.startswith("What to do: start the Docker Engine")
+
+
+def test_socket_that_one_must_not_use_is_named(tmp_path: Path) -> None:
+    # Root may use every socket, but not without the capability that says so.
+    path = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0)
+        drop = "-dac_override,-dac_read_search"
+        done = occ_register(tmp_path, path, "setpriv", "--bounding-set", drop)
+    assert done.stdout == "Daemon successfully registered.\n"
+    assert f"no permission to use the engine at {path}" in done.stderr
+    assert "docker" in done.stderr
+
+
+def occ_register(folder: Path, address: Path, *before: str) -> "subprocess.CompletedProcess[str]":
+    words = ["occ", "--data-dir", folder / "data", "app_api:daemon:register", "d", "D"]
+    words += ["docker-install", "http", address, "http://127.0.0.1:8080"]
+    return subprocess.run(
+        [*before, sys.executable, "-m", "appapi_host", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@contextmanager
+def answering(folder: Path, version: str) -> Iterator[int]:
+    """An engine so old that no package of it is left: it says its version, and nothing else."""
+    port, path, log = free_port(), folder / "old.cfg", folder / "old.log"
+    answer = (
+        f"http-request return status 200 content-type text/plain string OK "
+        f"hdr Api-Version {version} hdr Server Docker/1.12"
+    )
+    path.write_text(
+        f"defaults\n  mode http\n  timeout client 5s\n"
+        f"frontend old\n  bind 127.0.0.1:{port}\n  {answer}\n"
+    )
+    with process(["haproxy", "-db", "-f", path], log) as started:
+        until(lambda: accepts(("127.0.0.1", port)), started, log)
+        yield port
