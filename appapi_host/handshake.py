@@ -224,6 +224,8 @@ class Handshake:
         app = await self._app()
         with stepping(self._bus, self.app_id, "disabled") as step:
             error_text = await self._switch(app, enabled=False)
+            if error_text and await self._backend.is_gone(app):
+                error_text = ""
             if error_text:
                 step.fail(error_text)
         try:

@@ -116,6 +116,10 @@ class DeployBackend(Protocol):
         """Stop the app, its children too; nothing happens if it does not run."""
         ...
 
+    async def is_gone(self, app: AppRecord) -> bool:
+        """Whether somebody else has removed what was deployed, so that there is nobody to ask."""
+        return False
+
     async def set_aside(self, app: AppRecord) -> None:
         """Make room for another version, but keep this one until `discard()` or `restore()`."""
         await self.stop(app)

@@ -215,6 +215,11 @@ class DockerBackend(DeployBackend):
         if container is None or not await engine.stop(container, self._settings.timeouts.stop):
             self._tell(app.app_id, f"the container of {app.app_id} is not there any more")
 
+    async def is_gone(self, app: AppRecord) -> bool:
+        """Whether somebody else removed the container."""
+        container = await self._container(app)
+        return container is None or await self.engine(app.daemon).container(container) is None
+
     async def set_aside(self, app: AppRecord) -> None:
         """Stop the container and give it another name, or keep what is needed to make it anew.
 

@@ -102,8 +102,7 @@ async def install(
         found = await _read(engine, container, f"/{family.bundle}")
         if found is not None:
             content, present = found, _certificates(found)
-            known = {_der(certificate) for certificate in present}
-            missing = [certificate for certificate in trusted if _der(certificate) not in known]
+            missing = await anyio.to_thread.run_sync(_missing, trusted, present)
             break
     if not missing:
         return 0
@@ -245,16 +244,21 @@ async def _read(engine: Engine, container: str, path: str) -> bytes | None:
         packed = await engine.archive(container, path)
         if packed is None:
             return None
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            member = tar.next()
-            if member is None:
-                return None
-            if not member.issym():
-                file = tar.extractfile(member) if member.isfile() else None
-                return file.read() if file else None
-            path = str(Path(path).parent / member.linkname)
-            path = "/" + _without_dots(path)
+        content = await anyio.to_thread.run_sync(_unpacked, packed)
+        if not isinstance(content, str):
+            return content
+        path = "/" + _without_dots(str(Path(path).parent / content))
     return None
+
+
+def _unpacked(packed: bytes) -> bytes | str | None:
+    """The content of the one file in a tar, or where it points to; None if it is neither."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        member = tar.next()
+        if member is None or member.issym():
+            return member.linkname if member else None
+        file = tar.extractfile(member) if member.isfile() else None
+        return file.read() if file else None
 
 
 def _without_dots(path: str) -> str:
@@ -265,6 +269,11 @@ def _without_dots(path: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
+
+
+def _missing(trusted: Iterable[str], present: Iterable[str]) -> list[str]:
+    known = {_der(certificate) for certificate in present}
+    return [certificate for certificate in trusted if _der(certificate) not in known]
 
 
 def _certificates(bundle: bytes) -> list[str]:

@@ -87,6 +87,9 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._is_silent = False
         self._changed = anyio.Event()
+        self._changes = 0
+        self._starts = 0
+        self._looking: dict[str, anyio.Lock] = {}
         self._states: dict[str, ContainerState] = {}
         self._exit_codes: dict[str, int] = {}
         self._out_of_memory: set[str] = set()
@@ -124,6 +127,7 @@ class Watcher:
 
     def forget(self, container: str) -> None:
         """What was known of a container counts no more: it is about to be started."""
+        self._looking.pop(container, None)
         self._states.pop(container, None)
         self._exit_codes.pop(container, None)
         self._out_of_memory.discard(container)
@@ -131,11 +135,17 @@ class Watcher:
     async def state(self, container: str) -> ContainerState:
         """How a container is now; asks the engine only if something may have changed."""
         await self.begin()
+        async with self._looking.setdefault(container, anyio.Lock()):
+            return await self._look(container)
+
+    async def _look(self, container: str) -> ContainerState:
         if container in self._states:
             return self._states[container]
-        changed = self._changed
+        changes, starts = self._changes, self._starts
         state = ContainerState.of(await self._engine.container(container))
-        if changed is self._changed and not self._is_silent:
+        # That it was started meanwhile is no news about one that was seen to run.
+        is_current = changes == self._changes and (state.is_running or starts == self._starts)
+        if is_current and not self._is_silent:
             self._states[container] = state
         return state
 
@@ -186,13 +196,20 @@ class Watcher:
             self._exit_codes[container] = int(code or 0)
         elif action == "oom":
             self._out_of_memory.add(container)
-        self._states.pop(container, None)
+        if action == "start":
+            self._starts += 1
+        else:
+            self._changes += 1
+        known = self._states.get(container)
+        if known is not None and not (action == "start" and known.is_running):
+            del self._states[container]
         self._wake()
 
     def _ended(self) -> None:
         self._thread = None
         self._stream = None
         self._states.clear()
+        self._changes += 1
         self._wake()
 
     def _wake(self) -> None:

@@ -1,0 +1,355 @@
+"""Whole installations on the session's engine, good and bad ones."""
+
+import json
+import re
+import ssl
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from appapi_host.errors import DeployError, HostError, StepError
+from appapi_host.events import Notice
+from appapi_host.info_rules import DockerInstall
+from appapi_host.info_xml import AppInfo
+from appapi_host.records import AccessLevel, Daemon, Route
+from appapi_host.testing import TestHost, live_host
+from exapp_sdk.protocol.lifecycle import State
+from tests.docker.conftest import MakeImage
+from tests.docker.engines import DockerEngine, free_port
+from tests.docker.registry import Registry
+from tests.docker.tls import Authority
+
+pytestmark = pytest.mark.docker
+
+APP = "skel"
+CONTAINER, VOLUME = f"nc_app_{APP}", f"nc_app_{APP}_data"
+
+
+class Stage:
+    """A host with a daemon for the session's engine."""
+
+    def __init__(self, host: TestHost, engine: DockerEngine, registry: Registry) -> None:
+        self.host = host
+        self.engine = engine
+        self.registry = registry
+        self.port = free_port()
+
+    async def daemon(self, name: str = "docker", **config: Any) -> Daemon:
+        deploy_config = {
+            "net": "host",
+            "nextcloud_url": self.host.url,
+            "computeDevice": {"id": "cpu", "label": "CPU"},
+        } | config
+        daemon = Daemon(name, "", "docker-install", "http", str(self.engine.socket), deploy_config)
+        await self.host.host.register_daemon(daemon)
+        return daemon
+
+    def info(self, image: str, version: str = "1.0.0", app_id: str = APP) -> AppInfo:
+        return AppInfo(
+            id=app_id,
+            name="Skeleton",
+            version=version,
+            docker_install=DockerInstall(self.registry.address, image, "1"),
+            port=self.port,
+            routes=(Route(".*", "GET", AccessLevel.PUBLIC),),
+        )
+
+    async def fails(self, info: AppInfo, **daemon: Any) -> HostError:
+        """Register on a new daemon; what is said when that fails."""
+        await self.daemon(**daemon)
+        with anyio.fail_after(30), pytest.raises(HostError) as caught:
+            await self.host.host.register(info, daemon="docker")
+        return caught.value
+
+    def inspect(self, name: str = CONTAINER) -> Any:
+        return json.loads(self.engine.docker("inspect", name))[0]
+
+    def state(self, name: str = CONTAINER) -> str:
+        return str(self.inspect(name)["State"]["Status"])
+
+    def containers(self) -> list[str]:
+        return self.engine.docker("ps", "--all", "--format", "{{.Names}}").split()
+
+    def volumes(self) -> list[str]:
+        return self.engine.docker("volume", "ls", "--quiet").split()
+
+    def notices(self) -> list[str]:
+        return [event.text for event in self.host.events if isinstance(event, Notice)]
+
+
+class Requests:
+    """What the engine was asked since this was made."""
+
+    def __init__(self, engine: DockerEngine) -> None:
+        self._log = engine.log
+        self._start = engine.log.stat().st_size
+
+    def seen(self) -> list[str]:
+        text = self._log.read_bytes()[self._start :].decode()
+        return re.findall(r'msg="Calling (\w+ /\S+)"', text)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, engine: DockerEngine, registry: Registry) -> AsyncIterator[Stage]:
+    async with live_host(tmp_path / "host") as host:
+        yield Stage(host, engine, registry)
+
+
+async def test_app_is_installed_switched_updated_and_removed(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    image = make_image()
+    await stage.daemon()
+    host = stage.host.host
+    app = await host.register(stage.info(image), daemon="docker")
+    assert app.state is State.ENABLED
+    found = stage.inspect()
+    assert found["State"]["Running"]
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    labels = found["Config"]["Labels"]
+    assert labels["org.nextcloud.appapi.host"] == host.instance
+    assert labels["org.nextcloud.appapi.app"] == APP
+    assert labels["org.nextcloud.appapi.version"] == "1.0.0"
+    assert stage.volumes() == [VOLUME]
+
+    assert (await host.disable(APP)).state is State.DISABLED
+    assert stage.state() == "exited"
+    assert (await host.enable(APP)).state is State.ENABLED
+    assert stage.inspect()["Id"] == found["Id"]
+    output = await host.last_output(APP)
+    assert output.count("switched /enabled?enabled=1") == 2
+
+    updated = await host.update(stage.info(image, "1.1.0"))
+    assert (updated.state, updated.version, updated.port) == (State.ENABLED, "1.1.0", app.port)
+    assert stage.containers() == [CONTAINER]
+    again = stage.inspect()
+    assert again["Id"] != found["Id"]
+    assert again["Config"]["Labels"]["org.nextcloud.appapi.version"] == "1.1.0"
+    secret = next(word for word in found["Config"]["Env"] if word.startswith("APP_SECRET="))
+    assert secret in again["Config"]["Env"]
+
+    await host.unregister(APP)
+    assert (stage.containers(), stage.volumes()) == ([], [VOLUME])
+    await host.register(stage.info(image), daemon="docker")
+    await host.unregister(APP, rm_data=True)
+    assert (stage.containers(), stage.volumes()) == ([], [])
+
+
+async def test_install_asks_the_engine_for_little(stage: Stage, make_image: MakeImage) -> None:
+    image = make_image()
+    await stage.daemon()
+    requests = Requests(stage.engine)
+    await stage.host.host.register(stage.info(image), daemon="docker")
+    seen = [re.sub(r"/[0-9a-f]{64}/", "/ID/", line) for line in requests.seen()]
+    paths = [line.partition("?")[0] for line in seen]
+    assert paths == [
+        "GET /_ping",
+        "POST /v1.41/images/create",
+        "POST /v1.41/images/create",
+        "POST /v1.41/images/create",
+        "POST /v1.41/volumes/create",
+        "POST /v1.41/containers/create",
+        # The image has no bundle of CAs, so more is looked at here than with most.
+        "GET /v1.41/containers/ID/archive",
+        "GET /v1.41/containers/ID/archive",
+        "GET /v1.41/containers/ID/archive",
+        "GET /v1.41/containers/ID/archive",
+        "PUT /v1.41/containers/ID/archive",
+        "GET /v1.41/events",
+        "POST /v1.41/containers/ID/start",
+        "GET /v1.41/containers/ID/json",
+        "POST /v1.41/containers/ID/start",
+    ]
+    recorded = 171
+    assert len(paths) <= recorded / 3
+
+
+async def test_app_that_cannot_be_enabled_makes_room_for_the_old_version(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    good, bad = make_image(), make_image("exit")
+    await stage.daemon()
+    host = stage.host.host
+    await host.register(stage.info(good), daemon="docker")
+    before = stage.inspect()["Id"]
+    with pytest.raises(StepError, match="the app ended: exit code 3") as caught:
+        await host.update(stage.info(bad, "2.0.0"))
+    assert "cannot find my model" in caught.value.output
+    app = await host.app(APP)
+    assert (app.state, app.version) == (State.ENABLED, "1.0.0")
+    assert (stage.inspect()["Id"], stage.state()) == (before, "running")
+    assert stage.containers() == [CONTAINER]
+
+
+async def test_app_that_exits_at_once_is_noticed_and_not_started_again(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    error = await stage.fails(stage.info(make_image("exit")))
+    assert isinstance(error, StepError)
+    assert error.cause == "the app ended: exit code 3"
+    assert error.output[-1] == "cannot find my model"
+    assert stage.state() == "exited"
+
+
+async def test_app_that_uses_too_much_memory_is_named_as_such(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    greedy = 'CMD ["python3", "-c", "x = bytearray(10**9); x[:] = b\'1\' * 10**9"]'
+    image = make_image("", greedy, name="plain-greedy")
+    limit = 32 * 1024 * 1024
+    error = await stage.fails(stage.info(image), resourceLimits={"memory": limit})
+    assert "used more memory than its limit (exit code 137)" in error.cause
+    assert stage.inspect()["HostConfig"]["Memory"] == limit
+
+
+async def test_health_check_that_passes_is_waited_for(stage: Stage, make_image: MakeImage) -> None:
+    image = make_image("init", "HEALTHCHECK --interval=300ms CMD echo fine", name="plain-healthy")
+    await stage.daemon()
+    await stage.host.host.register(stage.info(image), daemon="docker")
+    assert stage.inspect()["State"]["Health"]["Status"] == "healthy"
+
+
+async def test_health_check_that_fails_ends_the_install_with_its_output(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    image = make_image(
+        "init",
+        "HEALTHCHECK --interval=100ms --retries=2 CMD echo the model is missing; exit 1",
+        name="plain-unhealthy",
+    )
+    error = await stage.fails(stage.info(image))
+    assert isinstance(error, StepError)
+    assert error.step == "healthcheck"
+    assert "the model is missing" in error.cause
+    assert error.remedy
+
+
+async def test_container_of_somebody_else_is_never_touched(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    image = make_image()
+    reference = f"{stage.registry.address}/{image}:1"
+    other = stage.engine.docker("create", "--name", CONTAINER, reference)
+    error = await stage.fails(stage.info(image))
+    assert isinstance(error, DeployError)
+    assert CONTAINER in error.cause
+    assert "docker rename" in error.remedy
+    assert stage.inspect()["Id"] == other
+    assert stage.volumes() == []
+
+
+async def test_failed_start_leaves_nothing_behind(stage: Stage, make_image: MakeImage) -> None:
+    error = await stage.fails(stage.info(make_image()), net="nosuchnet")
+    assert isinstance(error, DeployError)
+    assert "nosuchnet" in error.cause
+    assert "docker network create" in error.remedy
+    assert (stage.containers(), stage.volumes()) == ([], [])
+
+
+@pytest.mark.parametrize("device", ["cuda", "rocm"])
+async def test_missing_gpu_is_named(stage: Stage, make_image: MakeImage, device: str) -> None:
+    error = await stage.fails(stage.info(make_image()), computeDevice={"id": device})
+    assert "the engine has no such compute device" in error.cause
+    assert "--compute_device cpu" in error.remedy
+    assert (stage.containers(), stage.volumes()) == ([], [])
+
+
+async def test_mount_of_a_folder_that_is_not_there_is_named(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    await stage.daemon()
+    with pytest.raises(DeployError, match="/nowhere/at/all") as caught:
+        await stage.host.host.register(
+            stage.info(make_image()),
+            daemon="docker",
+            mounts=[("/nowhere/at/all", "/models", "ro")],
+        )
+    assert "--mount" in caught.value.remedy
+    assert (stage.containers(), stage.volumes()) == ([], [])
+
+
+async def test_container_that_somebody_removed_is_no_obstacle(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    await stage.daemon()
+    host = stage.host.host
+    await host.register(stage.info(make_image()), daemon="docker")
+    stage.engine.docker("rm", "--force", CONTAINER)
+    assert (await host.disable(APP)).state is State.DISABLED
+    with pytest.raises(StepError, match="not there any more"):
+        await host.enable(APP)
+    await host.unregister(APP, rm_data=True)
+    assert stage.volumes() == []
+    assert any("not there any more" in text for text in stage.notices())
+
+
+async def test_app_whose_container_somebody_removed_is_unregistered_at_once(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    await stage.daemon()
+    host = stage.host.host
+    await host.register(stage.info(make_image()), daemon="docker")
+    stage.engine.docker("rm", "--force", CONTAINER)
+    await host.unregister(APP, rm_data=True)
+    assert stage.volumes() == []
+    assert await host.registry.app(APP) is None
+
+
+async def test_output_of_a_container_is_followed_to_its_end(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    await stage.daemon()
+    host = stage.host.host
+    app = await host.register(stage.info(make_image()), daemon="docker")
+    lines: list[str] = []
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(host.disable, APP)
+            lines += [line async for line in host.backend(app).output(app)]
+    assert lines[:1] == ["switched /enabled?enabled=1"]
+    assert "switched /enabled?enabled=0" in lines
+
+
+async def test_app_trusts_what_this_machine_trusts(
+    stage: Stage, make_image: MakeImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    pair = authority.server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        await stage.daemon()
+        await stage.host.host.register(stage.info(make_image()), daemon="docker")
+        code = (
+            "import socket, ssl; c = ssl.create_default_context(); "
+            f"s = c.wrap_socket(socket.create_connection(('127.0.0.1', {server.server_port})),"
+            "server_hostname='localhost'); print(s.version())"
+        )
+        said = await anyio.to_thread.run_sync(
+            stage.engine.docker, "exec", CONTAINER, "python3", "-c", code
+        )
+        server.shutdown()
+    assert said.startswith("TLS")
+    assert "1 certificates of this machine installed in the image" in stage.notices()
+
+
+async def test_two_hosts_on_one_engine_do_not_meddle(
+    stage: Stage, make_image: MakeImage, tmp_path: Path
+) -> None:
+    image = make_image()
+    await stage.daemon()
+    await stage.host.host.register(stage.info(image), daemon="docker")
+    async with live_host(tmp_path / "other") as other:
+        second = Stage(other, stage.engine, stage.registry)
+        error = await second.fails(replace(second.info(image), port=free_port()))
+        assert "belongs to another host" in error.cause
+    assert stage.state() == "running"
