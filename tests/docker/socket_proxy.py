@@ -33,7 +33,7 @@ backend attempts
   stick-table type ip size 1k expire 5m store gpc0_rate(5m)
 
 frontend engine
-  bind 127.0.0.1:{port}{tls}
+  bind {address}:{port}{tls}
   http-request track-sc0 src table attempts
   http-request silent-drop if {{ sc0_gpc0_rate(attempts) gt 5 }}
   acl signed_in http_auth(app_api)
@@ -79,7 +79,7 @@ class SocketProxy:
     """A socket proxy in front of an engine.
 
     Args:
-        port: where it listens on 127.0.0.1.
+        port: where it listens.
         password: what it wants.
     """
 
@@ -89,13 +89,19 @@ class SocketProxy:
 
 @contextmanager
 def socket_proxy(
-    folder: Path, socket: Path, *, password: str = "pass-word1", certificate: Path | None = None
+    folder: Path,
+    socket: Path,
+    *,
+    address: str = "127.0.0.1",
+    password: str = "pass-word1",
+    certificate: Path | None = None,
 ) -> Iterator[SocketProxy]:
     """Haproxy in front of the unix socket of an engine.
 
     Args:
         folder: for its files.
         socket: of the engine.
+        address: where it listens.
         password: what it shall want.
         certificate: certificate and key in one file; then it speaks TLS.
     """
@@ -106,6 +112,7 @@ def socket_proxy(
         _CONFIGURATION.format(
             user=USER,
             ours="nc_app_[a-zA-Z0-9_.-]+",
+            address=address,
             password=password,
             port=proxy.port,
             tls=f" ssl crt {certificate}" if certificate else "",
@@ -113,5 +120,5 @@ def socket_proxy(
         )
     )
     with process(["haproxy", "-db", "-f", path], log) as started:
-        until(lambda: accepts(("127.0.0.1", proxy.port)), started, log)
+        until(lambda: accepts((address, proxy.port)), started, log)
         yield proxy

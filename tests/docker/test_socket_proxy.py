@@ -82,6 +82,23 @@ async def test_proxy_that_hides_networks_is_said_before_anything_is_made(
     assert tls_engine.names() == []
 
 
+async def test_host_that_apps_on_another_machine_cannot_find_is_said(
+    host: TestHost, tls_engine: TLSEngine, tmp_path: Path
+) -> None:
+    # An address of this machine that is not its loopback: as good as another machine.
+    elsewhere = tls_engine.engine.gateway
+    with socket_proxy(tmp_path / "proxy", tls_engine.engine.socket, address=elsewhere) as proxy:
+        address = f"{elsewhere}:{proxy.port}"
+        daemon = docker_daemon(host, address, haproxy_password=proxy.password)
+        error = await refused(host, daemon)
+        assert error.cause.startswith(f"{host.url} is where apps on http://{address} shall find")
+        assert "--bind" in error.remedy
+        url = f"http://{elsewhere}:8080"
+        options = {"haproxy_password": proxy.password, "nextcloud_url": url}
+        await host.host.check_daemon(docker_daemon(host, address, **options))
+        assert await host.host.gateway(docker_daemon(host, address, net="bridge")) == ""
+
+
 async def test_port_of_something_else_is_no_engine(host: TestHost) -> None:
     error = await refused(host, docker_daemon(host, host.url.removeprefix("http://")))
     assert "Docker Engine" in error.cause

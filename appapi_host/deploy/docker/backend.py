@@ -30,8 +30,9 @@ from appapi_host.deploy.docker.container import (
     volume_name,
 )
 from appapi_host.deploy.docker.engine import Address, Engine, EngineError
-from appapi_host.deploy.docker.networks import find_gateway
+from appapi_host.deploy.docker.networks import check_way_back, find_gateway
 from appapi_host.deploy.docker.watching import ContainerState, Watcher
+from appapi_host.deploy.environment import host_url
 from appapi_host.errors import DeployError, StepError
 from appapi_host.events import EventBus, Notice
 from appapi_host.records import AppRecord, Daemon
@@ -70,6 +71,7 @@ class DockerBackend(DeployBackend):
         """
         engine = self.engine(daemon)
         await engine.connect()
+        check_way_back(engine, host_url(self._settings, daemon))
         network = network_of(daemon)
         if network in ("host", "bridge", "none"):
             return

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from appapi_host.deploy.docker.engine import Engine
 from appapi_host.deploy.docker.faults import EngineError
+from appapi_host.deploy.environment import is_loopback_url
 
-__all__ = ["find_gateway"]
+__all__ = ["check_way_back", "find_gateway"]
 
 _WITHOUT_GATEWAY: Final = ("host", "none")
 _BY_CONTAINER: Final = "container:"
@@ -46,6 +47,23 @@ async def find_gateway(engine: Engine, name: str) -> str:
             status=error.status,
         ) from error
     return _gateway(network)
+
+
+def check_way_back(engine: Engine, url: str) -> None:
+    """See whether apps on an engine can make anything of the host's URL.
+
+    Raises:
+        EngineError: it means another machine to them. An installation is not refused for that,
+            because a tunnel may lead back.
+    """
+    if is_loopback_url(url) and not engine.address.is_local:
+        raise EngineError(
+            "way-back",
+            f"{url} is where apps on {engine.shown} shall find the host, but there it means that "
+            "machine itself",
+            remedy="register the daemon with a URL that is valid there, and start the host with a "
+            "--bind that fits, unless a tunnel leads back",
+        )
 
 
 def _gateway(network: dict[str, Any]) -> str:
