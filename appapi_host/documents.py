@@ -32,7 +32,7 @@ SCHEMA: Final = (
 )
 """The step of the registry's schema that this module works on."""
 
-OUTLIVING: Final = frozenset({"config", "preference", "notification", "task"})
+OUTLIVING: Final = frozenset({"config", "preference", "user-preference", "notification", "task"})
 """Kinds that stay when their app is unregistered, and are there again for its next installation."""
 
 

@@ -159,8 +159,9 @@ def shapes_from_wire(listed: Any) -> dict[str, Shape]:
     for item in listed:
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ValueError("a shape has a name")
-        kind = SHAPE_TYPES.get(item.get("shape_type", -1))
+        number = item.get("shape_type")
+        kind = SHAPE_TYPES.get(number) if isinstance(number, int) else None
         if kind is None:
-            raise ValueError(f"{item.get('shape_type')!r} is no type of a shape")
+            raise ValueError(f"{number!r} is no type of a shape")
         found[item["name"]] = Shape(item["name"], str(item.get("description", "")), kind)
     return found

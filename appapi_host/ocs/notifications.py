@@ -122,7 +122,7 @@ async def delete_notifications(call: Call) -> list[Any]:
 async def existing(call: Call, ids: list[Any]) -> list[int]:
     """Those of the numbers that are there."""
     present = {one.id for one in await _seen_by(call)}
-    return [number for number in ids if number in present]
+    return [number for number in ids if isinstance(number, int) and number in present]
 
 
 async def _seen_by(call: Call) -> list[Document]:

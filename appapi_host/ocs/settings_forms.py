@@ -99,7 +99,9 @@ def _is_for_admins(form: Document) -> bool:
 
 def _fields(form: Document) -> list[dict[str, Any]]:
     fields = form.content["scheme"].get("fields")
-    return [field for field in fields if isinstance(field, dict)] if fields else []
+    if not isinstance(fields, list):
+        return []
+    return [field for field in fields if isinstance(field, dict)]
 
 
 async def _with_values(call: Call, form: Document) -> dict[str, Any]:
