@@ -28,6 +28,10 @@ PATH: Final = "/apps/app_api/api/v1/talk_bot"
 PROXY: Final = "/apps/app_api/api/v1/talk_proxy"
 TALK: Final = "/apps/spreed/api/v1/bot"
 
+_MIRRORED_UNTIL: Final = 33
+"""The last Nextcloud whose apps find the secrets of their bots in their own configuration."""
+
+_ROUTE_KEY: Final = "talk_bot_route_"
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits
 _SECRET_LENGTH: Final = 64
 _RANDOM_LENGTH: Final = 32
@@ -41,7 +45,7 @@ async def register_bot(call: Call, name: str, route: str, description: str) -> d
     """Add a bot, or rename the one of that route; its secret stays."""
     route = route.lstrip("/")
     app_id = call.app.app_id
-    bot_id = hashlib.sha1(f"{app_id}_{route}".encode(), usedforsecurity=False).hexdigest()
+    bot_id = _bot_id(app_id, route)
 
     def put(documents: Documents) -> str:
         present = documents.get(BOT, app_id, route)
@@ -60,14 +64,21 @@ async def register_bot(call: Call, name: str, route: str, description: str) -> d
         documents.put(BOT, app_id, route, content)
         return secret
 
-    return {"id": bot_id, "secret": await call.host.documents.write(put)}
+    secret = await call.host.documents.write(put)
+    if call.host.settings.nextcloud_version <= _MIRRORED_UNTIL:
+        await call.host.values.set(app_id, bot_id, secret, is_sensitive=True)
+        await call.host.values.set(app_id, f"{_ROUTE_KEY}{bot_id}", route)
+    return {"id": bot_id, "secret": secret}
 
 
 @family.delete(PATH, auth=Auth.APP)
 async def unregister_bot(call: Call, route: str) -> bool:
     """Remove a bot."""
-    if not await call.discard(BOT, route.lstrip("/")):
+    route = route.lstrip("/")
+    if not await call.discard(BOT, route):
         raise OCSRefusal(NOT_FOUND, "Talk bots could not be unregistered")
+    bot_id = _bot_id(call.app.app_id, route)
+    await call.host.values.delete(call.app.app_id, [bot_id, f"{_ROUTE_KEY}{bot_id}"])
     return True
 
 
@@ -159,6 +170,10 @@ async def take_reaction_back(call: Call, token: str, message_id: int, reaction: 
     )
     if not count:
         raise OCSRefusal(NOT_FOUND, data=None)
+
+
+def _bot_id(app_id: str, route: str) -> str:
+    return hashlib.sha1(f"{app_id}_{route}".encode(), usedforsecurity=False).hexdigest()
 
 
 async def _author(call: Call, signed: str) -> Document:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from appapi_host.settings import HostSettings
 from tests.host.web_stage import EchoApp, WebStage, meta, web_stage
 
 BOT = "/apps/app_api/api/v1/talk_bot"
@@ -39,6 +40,20 @@ async def test_secret_stays_while_the_bot_is_renamed() -> None:
         assert await s.data("DELETE", BOT, json={"route": "/bot/here"}) is True
         refused = await s.refusal("DELETE", BOT, json={"route": "/bot/here"})
         assert refused == (404, "Talk bots could not be unregistered")
+
+
+async def test_older_apps_find_the_secret_in_their_configuration() -> None:
+    async with web_stage() as s:
+        bot = await register(s)
+        stored = {value.key: value for value in await s.host.values.get("nc_py_api")}
+        assert stored[bot["id"]].text == bot["secret"]
+        assert stored[bot["id"]].is_sensitive
+        assert stored[f"talk_bot_route_{bot['id']}"].text == "bot/here"
+        await s.data("DELETE", BOT, json={"route": "bot/here"})
+        assert await s.host.values.get("nc_py_api") == []
+    async with web_stage(settings=HostSettings(nextcloud_version=34)) as s:
+        await register(s)
+        assert await s.host.values.get("nc_py_api") == []
 
 
 async def test_message_reaches_the_bot_with_its_route() -> None:
