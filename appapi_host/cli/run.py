@@ -326,6 +326,17 @@ class _Run:
 
     async def _until_it_ends(self, host: Host, passwords: Mapping[str, str]) -> int:
         """Install the app and wait for its end; cancelled by whoever has seen enough."""
+        async with anyio.create_task_group() as group:
+            if self.options.watch:
+                # From the beginning, because a change during the installation counts as well.
+                group.start_soon(self._watch_files)
+            code = await self._install_and_attend(host, passwords, group)
+            group.cancel_scope.cancel()
+        return code
+
+    async def _install_and_attend(
+        self, host: Host, passwords: Mapping[str, str], group: anyio.abc.TaskGroup
+    ) -> int:
         app = await self._install(host)
         if app is None:
             return 1
@@ -334,13 +345,8 @@ class _Run:
             return 0
         self._show_addresses(app, passwords)
         self.console.say("Ctrl-C stops it." + self._how_to_install_anew())
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._watch_keys)
-            if self.options.watch:
-                group.start_soon(self._watch_files)
-            code = await self._attend(host, passwords, group)
-            group.cancel_scope.cancel()
-        return code
+        group.start_soon(self._watch_keys)
+        return await self._attend(host, passwords, group)
 
     def _show_addresses(self, app: AppRecord, passwords: Mapping[str, str]) -> None:
         self.console.addresses(
