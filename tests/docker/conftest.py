@@ -37,8 +37,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _there_is_what_we_need() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _docker_tests_can_run(request: pytest.FixtureRequest) -> None:
+    """Tests that need no engine run everywhere."""
+    if request.node.get_closest_marker("docker"):
+        request.getfixturevalue("there_is_what_we_need")
+
+
+@pytest.fixture(scope="session")
+def there_is_what_we_need() -> Iterator[None]:
     """One line says what is missing; in CI that is an error."""
     if reason := obstacle():
         if os.environ.get("CI"):
@@ -56,7 +63,7 @@ def _there_is_what_we_need() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def docker_folder(_there_is_what_we_need: None) -> Iterator[Path]:
+def docker_folder(there_is_what_we_need: None) -> Iterator[Path]:
     """A folder with a short name, because those of unix sockets must be."""
     folder = Path(tempfile.mkdtemp(prefix="exd-"))
     yield folder

@@ -36,8 +36,7 @@ class Fault:
     Args:
         kind: short name of the fault.
         pattern: regular expression, found anywhere in what the engine or library said.
-        cause: `{engine}` is how the engine is reached, `{said}` its own words, `{0}`, `{1}` the
-            groups of the pattern.
+        cause: `{engine}` is how the engine is reached, `{said}` its own words.
         remedy: the same.
     """
 
@@ -62,7 +61,7 @@ CONNECTION_FAULTS: Final = (
     ),
     Fault(
         "certificate-file",
-        r"No such file or directory.*(?:\.pem|\.crt|\.key)|invalid path: (\S+)|TLS CA certificate",
+        r"No such file or directory.*(?:\.pem|\.crt|\.key)|invalid path: |TLS CA certificate",
         "a certificate file for {engine} is missing: {said}",
         "check the paths of CA, certificate and key that the daemon was registered with",
     ),
@@ -249,7 +248,7 @@ ENGINE_FAULTS: Final = (
     ),
     Fault(
         "network",
-        r"network (\S+) not found|unable to find network|No such network|could not find network",
+        r"network \S+ not found|unable to find network|No such network|could not find network",
         "the network of the daemon does not exist: {said}",
         "create it (`docker network create NAME`), or register the daemon with another --net",
     ),
@@ -346,16 +345,13 @@ def explain(engine: str, said: str, *, status: int | None = None) -> EngineError
     table = CONNECTION_FAULTS if status is None else ENGINE_FAULTS
     unknown = _UNKNOWN_CONNECTION if status is None else _UNKNOWN
     fault = _STATUS_FAULTS.get(status or 0, unknown)
-    groups: tuple[str, ...] = ()
     if fault is unknown or status == 403:
         for row in table:
-            if found := re.search(row.pattern, said, re.DOTALL | re.MULTILINE):
-                fault, groups = row, found.groups("")
+            if re.search(row.pattern, said, re.DOTALL | re.MULTILINE):
+                fault = row
                 break
     words = " ".join(said.split()) or (f"status {status}" if status else "nothing")
     if len(words) > _LONGEST:
         words = words[: _LONGEST - 1] + "…"
-    cause, remedy = (
-        text.format(*groups, engine=engine, said=words) for text in (fault.cause, fault.remedy)
-    )
+    cause, remedy = (text.format(engine=engine, said=words) for text in (fault.cause, fault.remedy))
     return EngineError(fault.kind, cause, remedy=remedy, status=status or 0)

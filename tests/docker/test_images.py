@@ -1,0 +1,397 @@
+"""Which images are tried, and how they are pulled."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from appapi_host.deploy.docker import images
+from appapi_host.deploy.docker.engine import Address, Engine
+from appapi_host.deploy.docker.images import Candidates, PullProgress, candidates, fetch
+from appapi_host.errors import DeployError
+from appapi_host.info_rules import DockerInstall
+from appapi_host.records import Daemon
+from tests.docker.engines import DockerEngine, free_port
+from tests.docker.registry import Registry, docker_registry
+
+WIRE = Path(__file__).parents[1] / "wire"
+
+
+def daemon_of(**config: Any) -> Daemon:
+    return Daemon("docker", "", "docker-install", "http", "/run/docker.sock", config)
+
+
+def names(registry: str = "ghcr.io", **config: Any) -> Candidates:
+    return candidates(DockerInstall(registry, "acme/notes", "1.4"), daemon_of(**config))
+
+
+CPU = {"computeDevice": {"id": "cpu", "label": "CPU"}}
+
+
+def test_names_of_every_appapi_are_tried_in_order() -> None:
+    assert names(**CPU) == Candidates(
+        ("ghcr.io/acme/notes:1.4-cpu", "ghcr.io/acme/notes-cpu:1.4", "ghcr.io/acme/notes:1.4")
+    )
+    assert names(**CPU, name_suffix=False).references == (
+        "ghcr.io/acme/notes:1.4-cpu",
+        "ghcr.io/acme/notes:1.4",
+    )
+    assert names().references == ("ghcr.io/acme/notes:1.4",)
+    cuda = names(computeDevice={"id": "cuda"}).references
+    assert cuda[:2] == ("ghcr.io/acme/notes:1.4-cuda", "ghcr.io/acme/notes-cuda:1.4")
+
+
+def test_first_mapping_of_a_registry_counts_unless_one_says_local() -> None:
+    mirror = {"from": "ghcr.io", "to": "mirror.test/proxy/"}
+    other = {"from": "ghcr.io", "to": "other.test"}
+    foreign = {"from": "docker.io", "to": "elsewhere.test"}
+    assert names(registries=[foreign, mirror, other]).references == (
+        "mirror.test/proxy/acme/notes:1.4",
+    )
+    local = names(registries=[mirror, {"from": "ghcr.io", "to": "local"}])
+    assert local == Candidates(("ghcr.io/acme/notes:1.4",), is_local=True)
+
+
+def test_image_that_we_built_is_never_looked_for_in_a_registry() -> None:
+    assert names("localhost", **CPU) == Candidates(("localhost/acme/notes:1.4",), is_local=True)
+
+
+def test_progress_counts_bytes_and_never_goes_back() -> None:
+    progress = PullProgress()
+
+    def layer(name: str, status: str, current: int = 0, total: int = 0) -> int:
+        detail = {"current": current, "total": total} if total else {}
+        progress.note({"id": name, "status": status, "progressDetail": detail})
+        return progress.percent
+
+    assert not progress.has_begun
+    progress.note({"id": "1.4", "status": "Pulling from acme/notes"})
+    assert layer("there", "Already exists") == 0
+    assert [layer(name, "Pulling fs layer") for name in ("a", "b")] == [0, 0]
+    assert layer("a", "Downloading", 500, 1000) == 18  # half of 80 % of one layer of two
+    assert layer("b", "Downloading", 0, 9000) == 18  # the other one turns out to be large
+    assert layer("a", "Download complete") == 18
+    assert layer("b", "Downloading", 9000, 9000) == 75
+    assert layer("a", "Extracting", 1000, 1000) == 77
+    assert layer("a", "Pull complete") == 77
+    assert layer("b", "Pull complete") == 94
+    assert not progress.is_complete
+    progress.note({"status": "Digest: sha256:00"})
+    progress.note({"status": "Status: Downloaded newer image for acme/notes:1.4"})
+    assert progress.is_complete
+    assert progress.percent == 94
+    assert progress.summary.startswith("pulled, 2 layers, 0.0 MB in ")
+
+
+def test_recorded_pull_of_what_is_there_is_complete() -> None:
+    rows = [json.loads(line) for line in (WIRE / "docker-install.jsonl").read_text().splitlines()]
+    (text,) = [
+        row["response_body"]
+        for row in rows
+        if "images/create" in row["target"] and row["status"] == 200
+    ]
+    progress = PullProgress()
+    for line in text.splitlines():
+        progress.note(json.loads(line))
+    assert progress.is_complete
+    assert progress.summary == "up to date"
+
+
+# On a real engine.
+
+
+@pytest.fixture
+async def connection(engine: DockerEngine) -> AsyncIterator[Engine]:
+    connection = Engine(Address.of(daemon_of_engine(engine), {}))
+    yield connection
+    await connection.close()
+
+
+def daemon_of_engine(engine: DockerEngine) -> Daemon:
+    return Daemon("docker", "", "docker-install", "http", str(engine.socket), {})
+
+
+class Fetch:
+    """Fetches and keeps what was told."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.percents: list[int] = []
+        self.told: list[str] = []
+
+    async def __call__(self, *references: str, is_local: bool = False) -> str:
+        async def report(percent: int) -> None:
+            self.percents.append(percent)
+
+        wanted = Candidates(references, is_local)
+        return await fetch(self._engine, wanted, report, self.told.append)
+
+
+@pytest.fixture
+def fetching(connection: Engine) -> Fetch:
+    return Fetch(connection)
+
+
+def pushed(engine: DockerEngine, base: str, reference: str, *, megabytes: int = 1) -> str:
+    """An image with layers of its own in a registry, and not on the engine."""
+    lines = [f"FROM {base}"]
+    for number in range(2):
+        size = megabytes * 1024
+        what = f"head -c {size}k /dev/urandom > /{number}.bin"
+        lines.append(f"RUN {what} || busybox {what}")
+    engine.docker("build", "--tag", reference, "-", stdin="\n".join(lines).encode())
+    engine.docker("push", reference)
+    engine.docker("rmi", reference)
+    engine.docker("image", "prune", "--force")
+    return reference
+
+
+@pytest.mark.docker
+async def test_pull_tells_each_name_and_how_far_it_is(
+    engine: DockerEngine, registry: Registry, base_image: str, fetching: Fetch
+) -> None:
+    name = f"{registry.address}/fetched"
+    reference = pushed(engine, base_image, f"{name}:1", megabytes=4)
+    with anyio.fail_after(60):
+        assert await fetching(f"{name}:1-cpu", f"{name}-cpu:1", reference) == reference
+    assert fetching.told[:2] == [
+        f"image {name}:1-cpu: not in the registry",
+        f"image {name}-cpu:1: not in the registry",
+    ]
+    assert fetching.told[2].startswith(f"image {reference}: pulled, 2 layers, 8.")
+    assert fetching.percents == sorted(fetching.percents)
+    assert fetching.percents[-1] == 94
+    assert len(set(fetching.percents)) > 3
+    assert await fetching(reference) == reference
+    assert fetching.told[-1] == f"image {reference}: up to date"
+
+
+@pytest.mark.docker
+async def test_image_in_no_form_names_all_that_was_tried(
+    registry: Registry, fetching: Fetch
+) -> None:
+    name = f"{registry.address}/nowhere"
+    with pytest.raises(DeployError) as caught:
+        await fetching(f"{name}:1-cpu", f"{name}:1")
+    assert caught.value.cause == (
+        f"no image could be had: {name}:1-cpu: not in the registry; {name}:1: not in the registry"
+    )
+    assert "image-tag" in caught.value.remedy
+
+
+@pytest.mark.docker
+async def test_local_image_is_used_without_asking_a_registry(
+    engine: DockerEngine, base_image: str, fetching: Fetch
+) -> None:
+    engine.docker("tag", base_image, "nowhere.test/local:1")
+    wanted = ("nowhere.test/local:1-cpu", "nowhere.test/local:1")
+    assert await fetching(*wanted, is_local=True) == wanted[1]
+    assert fetching.percents == [94]
+    engine.docker("rmi", wanted[1])
+    with pytest.raises(DeployError, match=r"nowhere\.test/local:1-cpu") as caught:
+        await fetching(*wanted, is_local=True)
+    assert "never pulled" in caught.value.remedy
+
+
+@pytest.mark.docker
+async def test_registry_that_is_down_does_not_matter_for_what_is_there(
+    engine: DockerEngine, base_image: str, fetching: Fetch
+) -> None:
+    name = f"localhost:{free_port()}/gone"
+    engine.docker("tag", base_image, f"{name}:1")
+    assert await fetching(f"{name}:1-cpu", f"{name}:1") == f"{name}:1"
+    assert "the registry cannot be reached" in fetching.told[0]
+    engine.docker("rmi", f"{name}:1")
+    with pytest.raises(DeployError, match="connection refused") as caught:
+        await fetching(f"{name}:1-cpu", f"{name}:1")
+    assert "see whether it runs" in caught.value.remedy
+
+
+@pytest.mark.docker
+async def test_error_within_the_stream_is_recognised(
+    engine: DockerEngine,
+    registry: Registry,
+    base_image: str,
+    fetching: Fetch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images, "_FIRST_PAUSE", 0.001)
+    reference = pushed(engine, base_image, f"{registry.address}/broken:1")
+    manifests = registry.folder / "docker/registry/v2/repositories/broken/_layers/sha256"
+    for link in sorted(manifests.iterdir()):
+        digest = (link / "link").read_text().removeprefix("sha256:")
+        blob = registry.folder / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
+        if 500_000 < blob.stat().st_size < 2_000_000:
+            blob.unlink()
+            shutil.rmtree(link)
+    with anyio.fail_after(60), pytest.raises(DeployError, match="unknown blob"):
+        await fetching(reference)
+
+
+# `secret` in bcrypt, the only form that the registry reads.
+SECRET = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+
+
+@pytest.fixture(scope="session")
+def private_registry(docker_folder: Path) -> Iterator[Registry]:
+    folder = docker_folder / "private"
+    folder.mkdir()
+    (folder / "htpasswd").write_text(f"ann:{SECRET}\n")
+    more = f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n"
+    with docker_registry(folder, more=more) as registry:
+        yield registry
+
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Writes the user's own Docker configuration."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+
+    def write(**config: Any) -> None:
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return write
+
+
+def signed_in(registry: Registry, pair: bytes) -> dict[str, Any]:
+    return {registry.address: {"auth": base64.b64encode(pair).decode()}}
+
+
+@pytest.mark.docker
+async def test_credentials_of_the_user_are_sent(
+    engine: DockerEngine,
+    private_registry: Registry,
+    base_image: str,
+    fetching: Fetch,
+    configure: Configure,
+) -> None:
+    reference = f"{private_registry.address}/private:1"
+    engine.docker("tag", base_image, reference)
+    configure(auths=signed_in(private_registry, b"ann:secret"))
+    engine.docker("push", "--quiet", reference)
+    engine.docker("rmi", reference)
+    configure()
+    with pytest.raises(DeployError, match="no basic auth credentials") as caught:
+        await fetching(reference)
+    assert "docker login" in caught.value.remedy
+    configure(auths=signed_in(private_registry, b"ann:wrong"))
+    with pytest.raises(DeployError, match="the registry wants other credentials"):
+        await fetching(reference)
+    configure(auths=signed_in(private_registry, b"ann:secret"))
+    assert await fetching(reference) == reference
+
+
+@pytest.mark.docker
+async def test_credential_helpers_are_asked(
+    engine: DockerEngine,
+    private_registry: Registry,
+    base_image: str,
+    fetching: Fetch,
+    configure: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = {"ServerURL": private_registry.address, "Username": "ann", "Secret": "secret"}
+    helper = tmp_path / "docker-credential-exd"
+    helper.write_text(f"#!/bin/sh\ncat >/dev/null; echo '{json.dumps(answer)}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    configure(credHelpers={private_registry.address: "exd"})
+    reference = f"{private_registry.address}/helped:1"
+    engine.docker("tag", base_image, reference)
+    engine.docker("push", "--quiet", reference)
+    engine.docker("rmi", reference)
+    assert await fetching(reference) == reference
+    helper.write_text("#!/bin/sh\necho broken vault; exit 1\n")
+    with pytest.raises(DeployError, match="credential helper"):
+        await fetching(reference)
+
+
+@pytest.mark.docker
+async def test_pull_that_is_cut_is_taken_up_again(
+    engine: DockerEngine,
+    registry: Registry,
+    base_image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(images, "_FIRST_PAUSE", 0.001)
+    reference = pushed(engine, base_image, f"{registry.address}/cut:1")
+    with cutting_proxy(tmp_path, engine.socket, cuts=2) as path:
+        connection = Engine(Address.of(replace(daemon_of_engine(engine), host=str(path)), {}))
+        fetching = Fetch(connection)
+        with anyio.fail_after(60):
+            assert await fetching(reference) == reference
+        await connection.close()
+    again = [text for text in fetching.told if "trying again" in text]
+    assert [text.rpartition("; ")[2] for text in again] == [
+        "trying again (1 of 3)",
+        "trying again (2 of 3)",
+    ]
+
+
+@contextmanager
+def cutting_proxy(folder: Path, target: Path, *, cuts: int) -> Iterator[Path]:
+    """A socket in front of an engine's that ends the first pulls in the middle of their answer."""
+    path = folder / "cut.sock"
+    left = [cuts]
+
+    def pipe(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        sent = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if limit is not None:
+                    data = data[: limit - sent]
+                sink.sendall(data)
+                sent += len(data)
+                if limit is not None and sent >= limit:
+                    break
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(target))
+            first = client.recv(65536)
+            limit = None
+            if b"/images/create" in first and left[0]:
+                left[0] -= 1
+                limit = 400  # bytes of the answer: its head and the first message
+            server.sendall(first)
+            back = threading.Thread(target=pipe, args=(client, server, None), daemon=True)
+            back.start()
+            pipe(server, client, limit)
+            back.join()
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        accepting = threading.Thread(target=accept, args=(listener,), daemon=True)
+        accepting.start()
+        try:
+            yield path
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
