@@ -88,6 +88,7 @@ class DockerTarget(Target):
     """
 
     keeps_storage = False
+    last_resort = "ends at once; the next run removes what is left"
 
     def __init__(self, folder: Path, options: DockerOptions, environ: Mapping[str, str]) -> None:
         self._folder = folder

@@ -17,6 +17,9 @@ class Target(Protocol):
     keeps_storage: bool
     """Whether the app's storage outlives the run."""
 
+    last_resort: str
+    """What a second Ctrl-C does."""
+
     def daemon(self, url: str) -> Daemon:
         """The daemon config for it.
 
@@ -60,6 +63,7 @@ class ProcessTarget(Target):
     """A process of this machine; the folder itself is all that it needs."""
 
     keeps_storage = True
+    last_resort = "kills the app at once"
 
     def daemon(self, url: str) -> Daemon:
         """`local_process`."""
