@@ -221,6 +221,7 @@ class Handshake:
         Returns:
             The app's error text, empty if it agreed. The app is disabled in either case.
         """
+        await self._on_step("disabled")
         app = await self._app()
         with stepping(self._bus, self.app_id, "disabled") as step:
             error_text = await self._switch(app, enabled=False)

@@ -312,7 +312,7 @@ class Host:
                 "scopes": list(info.scopes),
             },
         )
-        async with self._operation(info.id, Verb.REGISTER, "deploy"):
+        async with self._operation(info.id, Verb.REGISTER, "register"):
             app = await self.registry.add_app(app)
             try:
                 gateway = await self._open_gateway(app)
@@ -397,7 +397,6 @@ class Host:
                     self._warn(info.id, f"did not want to be disabled: {error.cause}")
             await self.operations.step(info.id, "set aside")
             await backend.set_aside(old)
-            await self.operations.step(info.id, "deploy")
             app = await self._transition(info.id, partial(_updated, new))
             await self._deploy(app, backend, replace(deployment, app=app), is_prepared=True)
             app = await self.bring_up(app)
@@ -427,7 +426,7 @@ class Host:
         is_on = app.enabled and app.state is not State.FAILED
         if is_on and await self.operations.of(app_id) is None:
             return app
-        async with self._operation(app_id, Verb.ENABLE, "start"):
+        async with self._operation(app_id, Verb.ENABLE, "enable"):
             return await self._enable(app_id)
 
     async def _enable(self, app_id: str) -> AppRecord:
@@ -457,7 +456,7 @@ class Host:
         app = await self.app(app_id)
         if not app.enabled and await self.operations.of(app_id) is None:
             return app
-        async with self._operation(app_id, Verb.DISABLE, "disabled"):
+        async with self._operation(app_id, Verb.DISABLE, "disable"):
             return await self._disable(app_id)
 
     async def _disable(self, app_id: str) -> AppRecord:
@@ -751,7 +750,9 @@ class Host:
         with stepping(self.bus, app.app_id, "deploy"):
             try:
                 if not is_prepared:
+                    await self.operations.step(app.app_id, "fetch")
                     await backend.prepare(deployment, report)
+                await self.operations.step(app.app_id, "deploy")
                 notes = await backend.deploy(deployment, report)
             except DeployError as error:
                 self.bus.emit(StepFailed(app.app_id, "deploy", error.cause, error.remedy))
@@ -897,7 +898,7 @@ class Host:
 
     async def _enable_reported(self, app: AppRecord) -> None:
         """Enable an app that has finished its init."""
-        other = await self.operations.begin(app.app_id, Verb.ENABLE, "start", {})
+        other = await self.operations.begin(app.app_id, Verb.ENABLE, "enable", {})
         if other is not None:
             # Whoever installs it is still at it, and this is a part of that.
             await self.handshake(app).enable()

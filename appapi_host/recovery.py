@@ -87,7 +87,7 @@ class Recovery:
                 done = error.cause
                 if await self._host.registry.app(app_id):
                     await self._fail(app_id, f"{what}; {done}")
-            self._host.bus.emit(Notice(app_id, f"{what}; {done}"))
+        self._host.bus.emit(Notice(app_id, f"{what}; {done}"))
 
     async def _settle_register(
         self, app: AppRecord, operation: Operation, what: str, *, finish: bool
@@ -109,8 +109,9 @@ class Recovery:
         if app.state not in (State.WAITING, State.INITIALIZING, State.ENABLING):
             return f"the app is {app.state}"
         if not finish:
-            text = "enable the app, or register it again"
-            await self._fail(app.app_id, f"{what}; {text}")
+            text = "it was stopped; app:enable starts it"
+            await self._fail(app.app_id, f"{what}; {text}", enabled=False)
+            await self._host.backend(app).stop(app)
             return text
         notes = await self._host.backend(app).start(app)
         app = await self._host.registry.apply(
@@ -147,7 +148,7 @@ class Recovery:
     async def _settle_unregister(
         self, app: AppRecord, operation: Operation, what: str, *, finish: bool
     ) -> str:
-        if operation.step == "disable":
+        if operation.step != "remove":
             # Nothing was removed, and it may be that the app did not want to be disabled.
             return await self._settle_disable(app, operation, what, finish=finish)
         await self._host.backend(app).remove(app, data=bool(operation.details.get("rm_data")))
@@ -173,11 +174,13 @@ class Recovery:
         app = await self._host.app(app.app_id)
         return f"version {app.version} is installed and {app.state}"
 
-    async def _fail(self, app_id: str, text: str) -> None:
+    async def _fail(self, app_id: str, text: str, *, enabled: bool | None = None) -> None:
         def change(app: AppRecord) -> AppRecord:
             if Event.INTERRUPTED not in TRANSITIONS[app.state]:
                 return replace(app, failure=text)
-            return app.after(Event.INTERRUPTED, status=app.status.failed(text), failure=text)
+            return app.after(
+                Event.INTERRUPTED, status=app.status.failed(text), enabled=enabled, failure=text
+            )
 
         await self._host.registry.apply(app_id, change)
 

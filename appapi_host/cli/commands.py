@@ -21,7 +21,7 @@ from appapi_host.cli.common import (
 __all__ = ["main"]
 
 _PROGRAM: Final = "python -m appapi_host"
-_LISTED: Final = ("run", "serve", "logs")
+_LISTED: Final = ("run", "serve", "check", "repair", "logs")
 _BUILD_ARGUMENT: Final = "--build-arg"
 _NO_COMMAND: Final = "`--` must be followed by the command that starts the app."
 
@@ -257,6 +257,44 @@ def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
         timeouts=_timeouts(options),
     )
     return serve(settings, sys.stdout, sys.stderr)
+
+
+@_group.command("check", short_help="Say what is wrong with an app's info.xml.")
+@click.argument("source", metavar="PATH")
+@click.option("--strict", is_flag=True, help="Take warnings for problems.")
+@click.pass_obj
+def _check(command: tuple[str, ...] | None, /, **options: Any) -> int:
+    """Read appinfo/info.xml of the folder PATH, or the file or address PATH, and report on it."""
+    if command is not None:
+        raise click.UsageError("check starts no command; `--` belongs to run.")
+    from appapi_host.cli.check import check
+
+    return check(options["source"], sys.stdout, sys.stderr, strict=options["strict"])
+
+
+@_group.command("repair", short_help="Settle what was interrupted, show what is left over.")
+@click.option(
+    "--remove", multiple=True, metavar="NAME", help="Remove this leftover; may be repeated."
+)
+@click.option("--remove-all", is_flag=True, help="Remove all that is left over, but no data.")
+@click.option("--data", is_flag=True, help="With --remove-all: data of apps that are gone, too.")
+@_DATA_DIR
+@click.pass_obj
+def _repair(command: tuple[str, ...] | None, /, **options: Any) -> int:
+    """Show what is not as it should be: apps that failed, and what belongs to no app any more."""
+    if command is not None:
+        raise click.UsageError("repair starts no command; `--` belongs to run.")
+    from appapi_host.cli.repair import repair
+    from appapi_host.settings import HostSettings
+
+    return repair(
+        HostSettings(data_dir=_data_dir(options)),
+        sys.stdout,
+        sys.stderr,
+        remove=options["remove"],
+        removes_all=options["remove_all"],
+        data=options["data"],
+    )
 
 
 def _data_dir(options: dict[str, Any]) -> Path:

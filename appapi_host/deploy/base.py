@@ -1,6 +1,6 @@
 """What a deploy backend is: how apps of one kind of daemon get in place."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,7 +10,7 @@ from appapi_host.info_xml import AppInfo
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
 
-__all__ = ["DeployBackend", "Deployment", "ReportProgress"]
+__all__ = ["DeployBackend", "Deployment", "Leftover", "ReportProgress"]
 
 ReportProgress = Callable[[int], Awaitable[None]]
 """Tell how far a deployment is, in percent."""
@@ -39,6 +39,23 @@ class Deployment:
     command: tuple[str, ...] = ()
     storage: Path | None = None
     mounts: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that this host made for an app that is not registered.
+
+    Args:
+        kind: `process`, `container`, `volume`, `folder`.
+        name: what it is called there, unique on its daemon.
+        app_id: for which app it was made.
+        is_data: what is kept on purpose when an app is unregistered without its data.
+    """
+
+    kind: str
+    name: str
+    app_id: str
+    is_data: bool = False
 
 
 class DeployBackend(Protocol):
@@ -145,6 +162,22 @@ class DeployBackend(Protocol):
     async def remove(self, app: AppRecord, *, data: bool) -> None:
         """Stop the app and remove all that `deploy()` made, with `data` also its storage."""
         ...
+
+    async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
+        """What this host made on a daemon for apps other than those.
+
+        Raises:
+            HostError: the daemon cannot be asked.
+        """
+        return []
+
+    async def remove_leftover(self, daemon: Daemon, leftover: Leftover) -> None:
+        """Remove such a thing.
+
+        Raises:
+            HostError: it cannot be removed.
+        """
+        return
 
     async def exited(self, app: AppRecord) -> str:
         """Wait until the app has ended; never returns where that cannot be seen.

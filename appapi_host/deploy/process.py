@@ -17,7 +17,7 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,10 +28,10 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, Leftover, ReportProgress
 from appapi_host.errors import DeployError
 from appapi_host.events import EventBus, Notice
-from appapi_host.records import AppRecord
+from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
 
 __all__ = ["ProcessBackend", "inherited_environment", "start_command"]
@@ -156,6 +156,36 @@ class ProcessBackend(DeployBackend):
         """Stop the app and remove its folder, `storage` only with `data`."""
         await self.stop(app)
         await anyio.to_thread.run_sync(_remove, await self._folder(app.app_id), data)
+
+    async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
+        """Folders of apps that are not registered, and what runs from them."""
+        root = (await self._folder("any")).parent
+
+        def find() -> list[Leftover]:
+            found = []
+            for folder in sorted(root.iterdir()) if root.is_dir() else ():
+                if folder.name in app_ids or not folder.is_dir():
+                    continue
+                plan = _Plan.read(folder)
+                runs = plan is not None and bool(_running(folder.name, plan))
+                kind = "process" if runs else "folder"
+                has_only_data = plan is None and (folder / "storage").is_dir()
+                found.append(Leftover(kind, folder.name, folder.name, is_data=has_only_data))
+            return found
+
+        return await anyio.to_thread.run_sync(find)
+
+    async def remove_leftover(self, daemon: Daemon, leftover: Leftover) -> None:
+        """End what runs, and remove the folder; what it holds as data only if it is nothing else.
+
+        Raises:
+            DeployError: it is not possible.
+        """
+        folder = await self._folder(leftover.app_id)
+        plan = await anyio.to_thread.run_sync(_Plan.read, folder)
+        for identity in await anyio.to_thread.run_sync(_running, leftover.app_id, plan):
+            await self._stop(leftover.app_id, identity)
+        await anyio.to_thread.run_sync(_remove, folder, leftover.is_data)
 
     async def exited(self, app: AppRecord) -> str:
         """Wait until the app's first process has ended.
@@ -389,6 +419,12 @@ class _Plan:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
         fresh.replace(folder / name)
+
+
+def _running(app_id: str, plan: _Plan | None) -> list[_Identity]:
+    """The process of a plan, if it or a child of it runs."""
+    identity = (plan.identity or _unrecorded(plan)) if plan else None
+    return [identity] if identity and _members(app_id, identity, set()) else []
 
 
 def _keep_plan(folder: Path) -> None:

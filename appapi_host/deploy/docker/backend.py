@@ -8,7 +8,7 @@ behind one the labels are looked at each time.
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import anyio
 import anyio.to_thread
 
-from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
+from appapi_host.deploy.base import DeployBackend, Deployment, Leftover, ReportProgress
 from appapi_host.deploy.docker import certificates, images
 from appapi_host.deploy.docker.container import (
     APP_LABEL,
@@ -280,6 +280,38 @@ class DockerBackend(DeployBackend):
             watcher.forget(container)
         if data:
             await self._remove_volume(engine, app)
+
+    async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
+        """Containers and volumes that bear our label, of apps that are not registered.
+
+        Raises:
+            DeployError: the engine refused, or cannot be reached.
+        """
+        engine = self.engine(daemon)
+        label = f"{HOST_LABEL}={self.instance}"
+        found = [
+            Leftover("container", str(one["Names"][0]).lstrip("/"), one["Labels"][APP_LABEL])
+            for one in await engine.labelled_containers(label)
+            if APP_LABEL in one["Labels"] and one.get("Names")
+        ]
+        found += [
+            Leftover("volume", str(one["Name"]), one["Labels"][APP_LABEL], is_data=True)
+            for one in await engine.labelled_volumes(label)
+            if APP_LABEL in one["Labels"]
+        ]
+        return [one for one in found if one.app_id not in app_ids]
+
+    async def remove_leftover(self, daemon: Daemon, leftover: Leftover) -> None:
+        """Remove such a container or volume.
+
+        Raises:
+            DeployError: the engine refused, or cannot be reached.
+        """
+        engine = self.engine(daemon)
+        if leftover.kind == "volume":
+            await engine.remove_volume(leftover.name)
+        else:
+            await engine.remove(leftover.name)
 
     async def exited(self, app: AppRecord) -> str:
         """Wait until the container has ended.

@@ -272,6 +272,18 @@ class Engine:
         """Remove a volume; returns whether it was there."""
         return await self._existed("remove_volume", name)
 
+    async def labelled_containers(self, label: str) -> list[dict[str, Any]]:
+        """All containers that carry a label, those that have ended too."""
+        found: list[dict[str, Any]] = await self._ask(
+            "containers", all=True, filters={"label": [label]}
+        )
+        return found
+
+    async def labelled_volumes(self, label: str) -> list[dict[str, Any]]:
+        """All volumes that carry a label."""
+        found = await self._ask("volumes", filters={"label": [label]})
+        return list(found.get("Volumes") or ())
+
     async def create(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container; returns its id."""
         created = await self._ask("create_container_from_config", dict(body), name)
