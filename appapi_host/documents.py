@@ -164,11 +164,22 @@ class Documents:
         app_id: str | None = None,
         user_id: str | None = None,
         label: str | None = None,
+        of_enabled: bool = False,
     ) -> list[Document]:
-        """Documents of a kind in the order of their numbers; None leaves a column open."""
+        """Documents of a kind in the order of their numbers.
+
+        Args:
+            kind: which table they would be in.
+            app_id: whose they are, None for everybody's.
+            user_id: for whom, None for everybody.
+            label: by what they are looked up, None for any.
+            of_enabled: only those of apps that are enabled.
+        """
         wanted = {"kind": kind, "app_id": app_id, "user_id": user_id, "label": label}
         wanted = {column: value for column, value in wanted.items() if value is not None}
         conditions = " AND ".join(f"{column} = :{column}" for column in wanted)
+        if of_enabled:
+            conditions += " AND app_id IN (SELECT app_id FROM apps WHERE enabled)"
         rows = self._connection.execute(
             f"SELECT * FROM documents WHERE {conditions} ORDER BY id", wanted
         )

@@ -89,8 +89,7 @@ class Errands:
             NotFoundError: no enabled app provides it.
             HostError: the input does not fit.
         """
-        enabled = {app.app_id for app in await self._registry.apps() if app.enabled}
-        for provider in await self._tasks.providers(enabled):
+        for provider in await self._tasks.providers():
             described = task_type_of(provider)
             if provider.task_type == task_type and described is not None:
                 break

@@ -155,10 +155,12 @@ class Tasks:
             lambda documents: documents.put(PROVIDER, app_id, str(registered["id"]), content)
         )
 
-    async def providers(self, app_ids: Collection[str]) -> list[Provider]:
-        """What these apps can do, in order of registration."""
-        found = await self._documents.read(lambda documents: documents.find(PROVIDER))
-        return [_provider(each) for each in found if each.app_id in app_ids]
+    async def providers(self, app_id: str | None = None) -> list[Provider]:
+        """What an app can do, or all that are enabled; in order of registration."""
+        found = await self._documents.read(
+            lambda documents: documents.find(PROVIDER, app_id=app_id, of_enabled=app_id is None)
+        )
+        return [_provider(each) for each in found]
 
     # Consumers
 

@@ -249,7 +249,11 @@ class _Table:
             verbs[endpoint.method] = endpoint
 
     def find(self, path: str) -> tuple[Mapping[str, Endpoint], dict[str, str]]:
-        """The endpoints of a path by verb, none if it is unknown, and its placeholders."""
+        """The endpoints of a path by verb, none if it is unknown, and its placeholders.
+
+        Where a fixed path has the form of a pattern too, its verbs are its own: no route of
+        AppAPI needs the others.
+        """
         if path in self._fixed:
             return self._fixed[path], {}
         for pattern, verbs in self._patterns.values():

@@ -128,9 +128,9 @@ async def existing(call: Call, ids: list[Any]) -> list[int]:
 async def _seen_by(call: Call) -> list[Document]:
     """Of the user, from apps that are enabled."""
     user_id = call.acting_user.user_id
-    enabled = {app.app_id for app in await call.host.registry.apps() if app.enabled}
-    found = await call.host.documents.read(lambda documents: documents.find(KIND, user_id=user_id))
-    return [one for one in found if one.app_id in enabled]
+    return await call.host.documents.read(
+        lambda documents: documents.find(KIND, user_id=user_id, of_enabled=True)
+    )
 
 
 def _icon(call: Call) -> str:

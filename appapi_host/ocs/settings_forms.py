@@ -52,12 +52,11 @@ async def unregister_form(call: Call, form_id: str) -> list[Any]:
 @family.get(f"{CORE}/forms", auth=Auth.USER)
 async def list_forms(call: Call) -> list[dict[str, Any]]:
     """The forms of enabled apps that the user sees, each field with its value."""
-    enabled = {app.app_id for app in await call.host.registry.apps() if app.enabled}
-    found = await call.host.documents.read(lambda documents: documents.find(KIND))
+    found = await call.host.documents.read(lambda documents: documents.find(KIND, of_enabled=True))
     return [
         await _with_values(call, form)
         for form in found
-        if form.app_id in enabled and (call.acting_user.is_admin or not _is_for_admins(form))
+        if call.acting_user.is_admin or not _is_for_admins(form)
     ]
 
 

@@ -185,11 +185,10 @@ async def _author(call: Call, signed: str) -> Document:
     headers = call.request.headers
     random = headers.get("x-nextcloud-talk-bot-random", "")
     signature = headers.get("x-nextcloud-talk-bot-signature", "")
-    enabled = {app.app_id for app in await call.host.registry.apps() if app.enabled}
 
     def find(documents: Documents) -> Document | None:
-        for bot in documents.find(BOT):
-            if bot.app_id in enabled and _is_signed(call, bot, random, signed.encode(), signature):
+        for bot in documents.find(BOT, of_enabled=True):
+            if _is_signed(call, bot, random, signed.encode(), signature):
                 return bot
         return None
 

@@ -94,7 +94,7 @@ async def download_file(call: Call, task_id: int, file_id: int) -> File:
 async def list_task_types(call: Call) -> dict[str, Any]:
     """What can be done at present: kinds of tasks that an enabled app provides."""
     types = {}
-    for provider in await _providers(call):
+    for provider in await call.host.tasks.providers():
         task_type = task_type_of(provider)
         if task_type is not None and task_type.id not in types:
             types[task_type.id] = _described(task_type, provider)
@@ -192,18 +192,13 @@ def _refused() -> Iterator[None]:
         raise OCSRefusal(400, data={"message": error.cause}) from error
 
 
-async def _providers(call: Call) -> list[Provider]:
-    enabled = {app.app_id for app in await call.host.registry.apps() if app.enabled}
-    return await call.host.tasks.providers(enabled)
-
-
 async def _take(
     call: Call, provider_ids: list[Any], task_types: list[Any], limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     """Tasks of those kinds that one of those providers does; the app's own are meant."""
     wanted = {
         provider.task_type: provider
-        for provider in await call.host.tasks.providers({call.app.app_id})
+        for provider in await call.host.tasks.providers(call.app.app_id)
         if provider.name in provider_ids and provider.task_type in task_types
     }
     taken, has_more = await call.host.tasks.take(wanted.keys(), limit=limit)

@@ -371,7 +371,7 @@ async def test_who_asked_is_told_of_the_end() -> None:
 async def test_app_that_is_not_there_is_said_so() -> None:
     async with web_stage() as s:
         await register(s)
-        [found] = await s.host.tasks.providers({"nc_py_api"})
+        [found] = await s.host.tasks.providers("nc_py_api")
         assert await s.host.errands.trigger(found) is None
         await s.change_app(enabled=False)
         assert await s.host.errands.trigger(found) is None
@@ -385,6 +385,6 @@ async def test_slow_app_is_not_waited_for() -> None:
 
     async with web_stage(sleeper) as s:
         await register(s)
-        [found] = await s.host.tasks.providers({"nc_py_api"})
+        [found] = await s.host.tasks.providers("nc_py_api")
         assert await s.host.errands.trigger(found) is None
         assert s.notices() == ["POST /trigger?providerId=sum: no answer within 3 s"]
