@@ -8,6 +8,7 @@ Source: behaviour of AppAPI 35.0.0-dev for routes and environment variables, 32.
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -519,7 +520,10 @@ def _is_integer(value: object) -> bool:
 
 def _warn_about_pattern(route: Route, given: object, report: Report) -> None:
     try:
-        re.compile(route.url)
+        with warnings.catch_warnings():
+            # What a later Python may read otherwise; the pattern is not Python's to begin with.
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(route.url)
     except (re.error, RecursionError, OverflowError):
         report.warning(given, f"route {route.url[:64]!r} is no regular expression, nothing matches")
         return
