@@ -1,13 +1,17 @@
 """An app written with nc_py_api, unchanged, as a process behind the live host."""
 
+import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from appapi_host.documents import Document
 from appapi_host.events import Notice
+from appapi_host.info_xml import AppInfo
 from appapi_host.settings import HostSettings
 from appapi_host.tasks import Task, TaskStatus
 from appapi_host.testing import TEST_TIMEOUTS, InstalledApp, TestHost, live_host
@@ -31,7 +35,11 @@ async def host(tmp_path: Path) -> AsyncIterator[TestHost]:
 
 @pytest.fixture
 async def app(host: TestHost) -> InstalledApp:
-    return await host.install(APP)
+    # A port of its own: other hosts on this machine choose from the same ones as ours does.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    info = await anyio.to_thread.run_sync(AppInfo.from_folder, APP)
+    return await host.install(APP, info=replace(info, port=port))
 
 
 async def documents(host: TestHost, kind: str) -> list[Document]:
