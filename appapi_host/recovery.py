@@ -55,6 +55,7 @@ class Recovery:
         self._host = host
         self._followed: dict[str, Any] = {}
         self._warned: set[tuple[str, float]] = set()
+        self.grace = _GRACE_SECONDS
 
     # Operations that nobody is at work on
 
@@ -245,13 +246,14 @@ class Recovery:
             return
         if self._followed.get(app.app_id) != app.deployment:
             self._followed[app.app_id] = app.deployment
-            group.start_soon(self._follow_end, app)
+            group.start_soon(self.follow_end, app)
 
-    async def _follow_end(self, app: AppRecord) -> None:
+    async def follow_end(self, app: AppRecord) -> None:
+        """Wait for the end of an app, and record it unless somebody has wanted it."""
         try:
             backend = self._host.backend(app)
             how = await backend.exited(app)
-            await anyio.sleep(_GRACE_SECONDS)
+            await anyio.sleep(self.grace)
             if await self._host.operations.of(app.app_id) is not None:
                 return  # somebody is about to stop or replace it
             output = await backend.last_output(app, lines=_LAST_LINES)
