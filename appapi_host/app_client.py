@@ -116,7 +116,12 @@ class AppClient:
         self._settings = settings
         self._bus = bus
         self._transport_for = transport_for
-        # Idle connections are dropped before a server usually drops them (uvicorn: 5 s).
+        # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
+        # cannot be told from one that is idle, and a POST must not be sent twice.
+        self._single = httpx.AsyncHTTPTransport(
+            trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        # Those of users share some, dropped before servers usually drop them (uvicorn: 5 s).
         self._network = httpx.AsyncHTTPTransport(
             trust_env=False,
             limits=httpx.Limits(
@@ -133,6 +138,7 @@ class AppClient:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._single.aclose()
         await self._network.aclose()
 
     async def heartbeat(self, app: AppRecord, url: str) -> Answer:
@@ -232,7 +238,7 @@ class AppClient:
         raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         with _translated(method, url + target):
             request = httpx.Request(method, url + target, headers=raw_headers, content=content)
-            response = await self._transport(app).handle_async_request(request)
+            response = await self._transport(app, self._network).handle_async_request(request)
         try:
             yield StreamedAnswer(
                 response.status_code,
@@ -256,9 +262,11 @@ class AppClient:
         headers += [("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
         return headers
 
-    def _transport(self, app: AppRecord) -> httpx.AsyncBaseTransport:
+    def _transport(
+        self, app: AppRecord, network: httpx.AsyncBaseTransport
+    ) -> httpx.AsyncBaseTransport:
         own = self._transport_for(app) if self._transport_for else None
-        return own or self._network
+        return own or network
 
     async def _call(
         self,
@@ -305,7 +313,7 @@ class AppClient:
         url = str(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             with _translated(request.method, str(request.url)):
-                response = await self._transport(app).handle_async_request(request)
+                response = await self._transport(app, self._single).handle_async_request(request)
                 try:
                     body = await _read(response)
                 finally:
