@@ -27,6 +27,10 @@ def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
         for function in detector.functions.values():
             # What is imported when it is first needed reads files, once.
             function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
+        # Measuring coverage takes a lock now and then, for which it waits while threads run.
+        detector.functions["threading.Lock.acquire"].can_block_in(
+            "coverage/collector.py", "lock_data"
+        )
         for name in ("os.stat", "os.listdir"):
             # Finding the siblings of a package is an import, too.
             detector.functions[name].can_block_in("pkgutil.py", {"_iter_file_finder_modules"})

@@ -274,7 +274,7 @@ class DockerBackend(DeployBackend):
         """
         engine, watcher = self._at(app.daemon)
         container = await self._container(app)
-        if container is None or not await self._end(engine, container):
+        if container is None or not await self._end(engine, app, container):
             self._tell(app.app_id, f"the container of {app.app_id} was gone already")
         else:
             watcher.forget(container)
@@ -464,10 +464,10 @@ class DockerBackend(DeployBackend):
         if container is not None:
             await engine.remove(container)
 
-    async def _end(self, engine: Engine, container: str) -> bool:
-        """Stop and remove a container; an app may write its last words to the volume."""
-        if not await engine.stop(container, self._settings.timeouts.stop):
-            return False
+    async def _end(self, engine: Engine, app: AppRecord, container: str) -> bool:
+        """Remove a container; one that may run is asked to end first, for the sake of its data."""
+        if app.state is not State.DISABLED:
+            await engine.stop(container, self._settings.timeouts.stop)
         return await engine.remove(container)
 
     async def _remove_volume(self, engine: Engine, app: AppRecord) -> None:
