@@ -28,8 +28,11 @@ _CLOCK_TOLERANCE: Final = 1.0
 """Seconds by which the creation time of the same process may seem to differ after the clock was
 set; a process id is not used again that soon."""
 
-_LOOK_SECONDS: Final = 0.05
-"""How soon the end of another process's operation is noticed."""
+_LOOK_SECONDS: Final = 0.1
+"""How soon the end of another process's operation is noticed; fifty may be waiting."""
+
+_DEATH_SECONDS: Final = 1.0
+"""How soon the death of its process is."""
 
 _LIVING: Final[set[str]] = set()
 """Hosts of this process that have not been closed. A process may have several, one after another
@@ -217,15 +220,19 @@ class Operations:
     async def wait_for_end(self, operation: Operation) -> None:
         """Return when an operation has ended, its owner has, or another has taken its place."""
         seen: tuple[int, int] | None = None
+        looked = -_DEATH_SECONDS
         while True:
             present = await self.of(operation.app_id)
-            if (
-                present is None
-                or (present.owner, present.started) != (operation.owner, operation.started)
-                or await self.is_orphaned(present)
-            ):
+            if present is None:
                 return
-            with anyio.move_on_after(1.0):  # the owner's death changes nothing in the registry
+            if (present.owner, present.started) != (operation.owner, operation.started):
+                return
+            if anyio.current_time() - looked >= _DEATH_SECONDS:
+                # The owner's death changes nothing in the registry.
+                looked = anyio.current_time()
+                if await self.is_orphaned(present):
+                    return
+            with anyio.move_on_after(_DEATH_SECONDS):
                 seen = await self._registry.next_change(seen, interval=_LOOK_SECONDS)
 
 

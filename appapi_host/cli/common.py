@@ -16,6 +16,7 @@ from appapi_host.settings import Timeouts
 from exapp_sdk.errors import ConfigError
 
 __all__ = [
+    "BUSY_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_PORT",
     "HEARTBEAT_VARIABLE",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 DATA_DIR_VARIABLE: Final = "APPAPI_HOST_DATA_DIR"
+BUSY_VARIABLE: Final = "APPAPI_HOST_BUSY_TIMEOUT"
 HEARTBEAT_VARIABLE: Final = "APPAPI_HOST_HEARTBEAT_TIMEOUT"
 INIT_VARIABLE: Final = "APPAPI_HOST_INIT_TIMEOUT"
 DEFAULT_PORT: Final = 8080
@@ -55,12 +57,13 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_data_dir("appapi_host", appauthor=False))
 
 
-def timeouts(*, heartbeat: float | None, init: float | None) -> Timeouts:
+def timeouts(*, heartbeat: float | None, init: float | None, busy: float | None = None) -> Timeouts:
     """The limits of the handshake; None keeps the default."""
     default = Timeouts()
     return Timeouts(
         heartbeat=default.heartbeat if heartbeat is None else heartbeat,
         init=default.init if init is None else init,
+        busy=default.busy if busy is None else busy,
     )
 
 
@@ -72,7 +75,7 @@ def timeouts_from(environ: Mapping[str, str]) -> Timeouts:
     """
     seconds: dict[str, float | None] = {}
     problems = []
-    for name in (HEARTBEAT_VARIABLE, INIT_VARIABLE):
+    for name in (HEARTBEAT_VARIABLE, INIT_VARIABLE, BUSY_VARIABLE):
         text = environ.get(name, "").strip()
         seconds[name] = None
         if text:
@@ -82,7 +85,11 @@ def timeouts_from(environ: Mapping[str, str]) -> Timeouts:
                 problems.append(f"{name} is {text!r}: it must be a number of seconds")
     if problems:
         raise ConfigError(problems)
-    return timeouts(heartbeat=seconds[HEARTBEAT_VARIABLE], init=seconds[INIT_VARIABLE])
+    return timeouts(
+        heartbeat=seconds[HEARTBEAT_VARIABLE],
+        init=seconds[INIT_VARIABLE],
+        busy=seconds[BUSY_VARIABLE],
+    )
 
 
 def base_url(bind: str, port: int) -> str:
