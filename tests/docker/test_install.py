@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from appapi_host.errors import DeployError, HostError, StepError
@@ -23,6 +24,7 @@ from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
 from tests.docker.engines import DockerEngine, free_port
 from tests.docker.registry import Registry
+from tests.docker.socket_proxy import socket_proxy
 from tests.docker.tls import Authority
 
 pytestmark = pytest.mark.docker
@@ -353,3 +355,66 @@ async def test_two_hosts_on_one_engine_do_not_meddle(
         error = await second.fails(replace(second.info(image), port=free_port()))
         assert "belongs to another host" in error.cause
     assert stage.state() == "running"
+
+
+@pytest.mark.parametrize("net", ["host", "apps"])
+async def test_update_through_a_socket_proxy_comes_back_too(
+    stage: Stage, make_image: MakeImage, tmp_path: Path, net: str
+) -> None:
+    good, bad = make_image("quiet"), make_image("exit")
+    stage.engine.docker("network", "create", "apps")
+    with socket_proxy(tmp_path / "proxy", stage.engine.socket) as proxy:
+        config = {
+            "net": net,
+            "nextcloud_url": "http://host.test",  # the proxy hides where apps would find us
+            "haproxy_password": proxy.password,
+        }
+        address = f"127.0.0.1:{proxy.port}"
+        daemon = Daemon("proxied", "", "docker-install", "http", address, config)
+        host = stage.host.host
+        await host.register_daemon(daemon)
+        await host.register(stage.info(good), daemon="proxied")
+        assert (await host.update(stage.info(good, "1.1.0"))).version == "1.1.0"
+        before = stage.inspect()
+        with pytest.raises(StepError, match="the app ended"):
+            await host.update(stage.info(bad, "2.0.0"))
+        app = await host.app(APP)
+        assert (app.state, app.version) == (State.ENABLED, "1.1.0")
+        after = stage.inspect()
+        assert after["Id"] != before["Id"]
+        for part in ("Mounts", "RestartPolicy", "PortBindings", "NetworkMode"):
+            assert after["HostConfig"][part] == before["HostConfig"][part]
+        assert after["Config"]["Env"] == before["Config"]["Env"]
+        assert after["Config"]["Labels"] == before["Config"]["Labels"]
+        assert stage.containers() == [CONTAINER]
+        await host.unregister(APP, rm_data=True)
+    assert (stage.containers(), stage.volumes()) == ([], [])
+
+
+async def test_app_that_ends_while_it_is_enabled_is_started_again_by_the_engine(
+    stage: Stage, make_image: MakeImage
+) -> None:
+    await stage.daemon()
+    host = stage.host.host
+    app = await host.register(stage.info(make_image("die")), daemon="docker")
+    ended: list[str] = []
+
+    async def watch() -> None:
+        ended.append(await host.exited(APP))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            async with await anyio.connect_tcp("localhost", app.port) as stream:
+                await stream.send(b"GET /die HTTP/1.1\r\nHost: x\r\n\r\n")
+                with pytest.raises(anyio.EndOfStream):
+                    await stream.receive()
+            text = "the container ended (exit code 7); the engine starts it again"
+            while text not in stage.notices():
+                await anyio.lowlevel.checkpoint()
+            while stage.state() != "running":
+                await anyio.lowlevel.checkpoint()
+            assert ended == []
+            await anyio.to_thread.run_sync(stage.engine.docker, "stop", CONTAINER)
+    assert ended == ["exit code 130"]
+    assert stage.inspect()["RestartCount"] == 1

@@ -47,7 +47,11 @@ CREATION_LABEL: Final = "org.nextcloud.appapi.creation"
 _SETTLED: Final = frozenset({State.ENABLED, State.DISABLED, State.DISABLING})
 """Where the engine's own restarts are welcome; before, an end is a failure to be looked at."""
 
-_UNREACHABLE: Final = frozenset({"refused", "no-socket", "dropped", "timeout", "closed"})
+_KEPT: Final = (
+    *("NetworkMode", "Mounts", "RestartPolicy", "PortBindings"),
+    *("DeviceRequests", "Devices", "Memory", "NanoCpus"),
+)
+"""What we set of a container's `HostConfig`, in the words of an inspection."""
 
 
 class DockerBackend(DeployBackend):
@@ -537,7 +541,9 @@ def _body_of(found: Mapping[str, Any]) -> dict[str, Any]:
     config = found["Config"]
     wanted = ("Image", "Hostname", "Labels", "Env", "ExposedPorts")
     body = {name: config[name] for name in wanted if config.get(name)}
-    body["HostConfig"] = found["HostConfig"]
+    # Not all of it: a socket proxy refuses what so much as names privileges.
+    host_config = found["HostConfig"]
+    body["HostConfig"] = {name: host_config[name] for name in _KEPT if host_config.get(name)}
     networks = (found.get("NetworkSettings") or {}).get("Networks") or {}
     aliases = {
         name: {"Aliases": network["Aliases"]}
