@@ -65,7 +65,7 @@ def there_is_what_we_need() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def docker_folder(there_is_what_we_need: None) -> Iterator[Path]:
     """A folder with a short name, because those of unix sockets must be."""
-    folder = Path(tempfile.mkdtemp(prefix="exd-"))
+    folder = Path(tempfile.mkdtemp(prefix="exd-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -147,7 +147,7 @@ class TLSEngine:
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """A folder with a short name, because those of unix sockets must be."""
-    folder = Path(tempfile.mkdtemp(prefix="exr-"))
+    folder = Path(tempfile.mkdtemp(prefix="exr-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

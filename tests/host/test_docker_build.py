@@ -7,8 +7,8 @@ import pytest
 from appapi_host.cli.target_docker import DEFAULT_SOCKET, DockerOptions, DockerTarget
 from appapi_host.cli.target_docker import engine_address as address_of
 from appapi_host.deploy.docker.build import (
-    BuildError,
     Builder,
+    BuildError,
     BuildStep,
     Instruction,
     image_name,

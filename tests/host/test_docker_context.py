@@ -80,9 +80,10 @@ def test_files_are_chosen_as_the_library_of_docker_chooses_them(
 ) -> None:
     folder = tmp_path_factory.mktemp("context")
     for path in paths:
-        if not any((folder / part).is_file() for part in Path(path).parents) and not (
-            folder / path
-        ).is_dir():
+        if (
+            not any((folder / part).is_file() for part in Path(path).parents)
+            and not (folder / path).is_dir()
+        ):
             write(folder, path)
     (folder / ".dockerignore").write_text("\n".join(patterns))
     expected = exclude_paths(str(folder), patterns)

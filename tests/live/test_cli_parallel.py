@@ -1,23 +1,17 @@
-"""Many occ processes on one state at once, beside a serve; and one with many apps."""
+"""Many occ processes on one state at once, beside a serve."""
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from appapi_host.host import REGISTRY_FILE, Host
+from appapi_host.host import REGISTRY_FILE
 from appapi_host.operations import Operations, Verb
-from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
-from appapi_host.settings import HostSettings
-from exapp_sdk.protocol.auth import Secret
-from exapp_sdk.protocol.lifecycle import State
 from tests.live.cli_shell import Running, Shell, free_port
 
 pytestmark = pytest.mark.live
@@ -97,34 +91,6 @@ def test_busy_app_is_refused_with_who_is_at_work(shell: Shell, serve: Running) -
     done = anyio.run(meanwhile)
     assert (done.returncode, done.stdout) == (1, "Failed to disable ExApp scen.\n")
     assert "is about to update it (step deploy)" in done.stderr
-
-
-async def cost(folder: Path, count: int) -> dict[str, float]:
-    """Seconds of a few things with so many apps; the best of some."""
-    times: dict[str, list[float]] = {"list": [], "report": []}
-    async with Host.open(HostSettings(data_dir=folder)) as host:
-        daemon = Daemon("manual", "M", "manual-install", "http", "localhost")
-        await host.register_daemon(daemon)
-        app = AppRecord(
-            "app_0", "1.0.0", "App", daemon, 0, Secret("x"), State.INITIALIZING, enabled=True
-        )
-        for number in range(count):
-            await host.registry.add_app(replace(app, app_id=f"app_{number}", port=1024 + number))
-        for number in range(20):
-            began = time.perf_counter()
-            await host.report_init("app_0", 1 + number)
-            times["report"].append(time.perf_counter() - began)
-            began = time.perf_counter()
-            await host.registry.app("app_0")
-            times["list"].append(time.perf_counter() - began)
-    return {name: min(seconds) for name, seconds in times.items()}
-
-
-async def test_one_app_costs_the_same_beside_a_thousand(tmp_path: Path) -> None:
-    few = await cost(tmp_path / "few", 10)
-    many = await cost(tmp_path / "many", 1000)
-    for name, seconds in many.items():
-        assert seconds < 2 * few[name] + 0.001, name
 
 
 @pytest.fixture

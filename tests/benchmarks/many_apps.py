@@ -1,0 +1,56 @@
+"""What one app costs beside ten and beside a thousand others: `python tests/benchmarks/many_apps.py`.
+
+Prints milliseconds of a status report and of a lookup, and exits with 1 when either costs more than
+twice as much.
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from appapi_host.host import Host
+from appapi_host.records import AppRecord, Daemon
+from appapi_host.settings import HostSettings
+from exapp_sdk.protocol.auth import Secret
+from exapp_sdk.protocol.lifecycle import State
+
+
+async def cost(folder: Path, count: int) -> dict[str, float]:
+    """Seconds of a few things with so many apps; the best of some."""
+    times: dict[str, list[float]] = {"list": [], "report": []}
+    async with Host.open(HostSettings(data_dir=folder)) as host:
+        daemon = Daemon("manual", "M", "manual-install", "http", "localhost")
+        await host.register_daemon(daemon)
+        app = AppRecord(
+            "app_0", "1.0.0", "App", daemon, 0, Secret("x"), State.INITIALIZING, enabled=True
+        )
+        for number in range(count):
+            await host.registry.add_app(replace(app, app_id=f"app_{number}", port=1024 + number))
+        for number in range(20):
+            began = time.perf_counter()
+            await host.report_init("app_0", 1 + number)
+            times["report"].append(time.perf_counter() - began)
+            began = time.perf_counter()
+            await host.registry.app("app_0")
+            times["list"].append(time.perf_counter() - began)
+    return {name: min(seconds) for name, seconds in times.items()}
+
+
+async def main() -> int:
+    """Measure both; returns the exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = await cost(Path(folder, "few"), 10)
+        many = await cost(Path(folder, "many"), 1000)
+    for name, seconds in many.items():
+        sys.stdout.write(
+            f"{name}: {few[name] * 1000:.2f} ms, with 1,000 apps {seconds * 1000:.2f}\n"
+        )
+    return int(any(seconds > 2 * few[name] for name, seconds in many.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(anyio.run(main))
