@@ -1,6 +1,6 @@
-"""What one app costs beside ten and beside a thousand others: `python tests/benchmarks/many_apps.py`.
+"""What an app costs beside ten and a thousand others: `python tests/benchmarks/many_apps.py`.
 
-Prints milliseconds of a status report and of a lookup, and exits with 1 when either costs more than
+Prints milliseconds of a report and of a lookup, and exits with 1 when either costs more than
 twice as much.
 """
 
@@ -21,7 +21,7 @@ from exapp_sdk.protocol.lifecycle import State
 
 async def cost(folder: Path, count: int) -> dict[str, float]:
     """Seconds of a few things with so many apps; the best of some."""
-    times: dict[str, list[float]] = {"list": [], "report": []}
+    times: dict[str, list[float]] = {"lookup": [], "report": []}
     async with Host.open(HostSettings(data_dir=folder)) as host:
         daemon = Daemon("manual", "M", "manual-install", "http", "localhost")
         await host.register_daemon(daemon)
@@ -36,7 +36,7 @@ async def cost(folder: Path, count: int) -> dict[str, float]:
             times["report"].append(time.perf_counter() - began)
             began = time.perf_counter()
             await host.registry.app("app_0")
-            times["list"].append(time.perf_counter() - began)
+            times["lookup"].append(time.perf_counter() - began)
     return {name: min(seconds) for name, seconds in times.items()}
 
 
