@@ -76,7 +76,7 @@ class Recovery:
             return
         app_id = operation.app_id
         what = f"{NOUNS[operation.verb]} was interrupted at the step {operation.step}"
-        async with self._host.ending(app_id):
+        async with self._host.turns.ending(app_id):
             app = await self._host.registry.app(app_id)
             try:
                 if app is None:
@@ -120,13 +120,13 @@ class Recovery:
         )
         try:
             if app.state is State.WAITING:
-                app = await self._host.bring_up(app)
+                app = await self._host.installer.bring_up(app)
             elif app.state is State.INITIALIZING:
                 app = await self._host.handshake(app).resume_init()
             else:
                 app = await self._host.handshake(app).enable()
         except StepError as error:
-            await self._host.record_failure(app.app_id, Event.INIT_FAILED, error)
+            await self._host.installer.record_failure(app.app_id, Event.INIT_FAILED, error)
             return f"it went on and failed: {error.cause}"
         return f"it went on, the app is {app.state}"
 
@@ -171,7 +171,7 @@ class Recovery:
             await backend.discard(app)
             return f"version {app.version} is installed and {app.state}"
         old = _restored(app, stored)
-        await self._host.roll_back(old, backend, what, enable=old.enabled)
+        await self._host.updater.roll_back(old, backend, what, enable=old.enabled)
         app = await self._host.app(app.app_id)
         return f"version {app.version} is installed and {app.state}"
 
