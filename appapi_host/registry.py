@@ -110,6 +110,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
     ),
     SCHEMA,
+    (
+        # Who signed in on the login page. Token and password only as hashes: the former lets
+        # somebody in, the latter shows that the password has changed since.
+        """
+        CREATE TABLE sessions (
+            token TEXT PRIMARY KEY,
+            user_id TEXT NOT NULL,
+            password TEXT NOT NULL,
+            expires REAL NOT NULL
+        )
+        """,
+    ),
 )
 """What leads from each version of the schema (`PRAGMA user_version`) to the next one. A row that
 was released is never edited: add one."""

@@ -34,6 +34,7 @@ from appapi_host.operations import Operations
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.recovery import Recovery
 from appapi_host.registry import Registry
+from appapi_host.sessions import Sessions
 from appapi_host.settings import HostSettings
 from appapi_host.tasks import Tasks
 from appapi_host.users import Users
@@ -84,6 +85,7 @@ class Host:
         self.recovery = Recovery(self)
         self.bus = bus or EventBus()
         self.users = Users(registry)
+        self.sessions = Sessions(registry)
         self.documents = DocumentStore(registry)
         self.values = Values(
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None

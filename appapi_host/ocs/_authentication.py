@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from appapi_host.basic_auth import CHALLENGE, basic_credentials
+from appapi_host.basic_auth import CHALLENGE
 from appapi_host.host import Host
+from appapi_host.identity import identify
 from appapi_host.ocs._versions import is_newer
 from appapi_host.records import AppRecord, User
 from exapp_sdk.errors import OCSError
@@ -42,7 +43,7 @@ class Auth(Enum):
     EX_APP_OR_ADMIN = auto()
     """An app that signs in nobody's name, or an administrator; the webhooks are like that."""
     USER = auto()
-    """A user, through basic auth or an app that signs in their name."""
+    """A user, through basic auth, a session or an app that signs in their name."""
     ADMIN = auto()
     """The same, for members of the group `admin`."""
 
@@ -98,12 +99,14 @@ class Caller:
         user: the acting user, or the one who signed in.
         refusal: why authentication failed, empty if it did not.
         has_wrong_password: it failed because of basic auth.
+        has_proof: False for a request by session that some other page may have caused.
     """
 
     app: AppRecord | None = None
     user: User | None = None
     refusal: str = ""
     has_wrong_password: bool = False
+    has_proof: bool = True
 
 
 async def authenticate(
@@ -125,7 +128,7 @@ async def authenticate(
     """
     caller = await _identify(host, headers, while_disabled)
     if auth is Auth.PUBLIC:
-        return caller if not caller.refusal else Caller()
+        return caller if caller.has_proof and not caller.refusal else Caller()
     if auth in (Auth.APP, Auth.APP_USER):
         if caller.app is None:
             note = caller.refusal or "the request is not signed by an app"
@@ -140,6 +143,12 @@ async def authenticate(
         return caller
     if auth is Auth.EX_APP_OR_ADMIN and caller.app is not None and caller.user is None:
         return caller
+    _check_user(caller, needs_admin=auth in (Auth.ADMIN, Auth.EX_APP_OR_ADMIN))
+    return caller
+
+
+def _check_user(caller: Caller, *, needs_admin: bool) -> None:
+    """Refuse who is no user, or none of those who may."""
     if caller.has_wrong_password:
         raise OCSRefusal(
             NOT_AUTHENTICATED,
@@ -147,17 +156,20 @@ async def authenticate(
             note=caller.refusal,
             headers=[CHALLENGE],
         )
+    if not caller.has_proof:
+        note = "a request by session needs the header OCS-APIRequest or a valid requesttoken"
+        message = {"message": "CSRF check failed"}
+        raise OCSRefusal(412, data=message, note=note, is_bare=True)
     if caller.user is None:
         raise _not_logged_in(caller.refusal or "this needs a user, and there is none")
     if not caller.user.is_enabled:
         raise _not_logged_in(f"the user {caller.user.user_id!r} is disabled")
-    if auth in (Auth.ADMIN, Auth.EX_APP_OR_ADMIN) and not caller.user.is_admin:
+    if needs_admin and not caller.user.is_admin:
         raise OCSRefusal(
             403,
             "Logged in account must be an admin",
             note=f"the user {caller.user.user_id!r} is no admin",
         )
-    return caller
 
 
 async def signer(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
@@ -182,6 +194,7 @@ def _not_logged_in(note: str) -> OCSRefusal:
 async def _identify(
     host: Host, headers: Iterable[tuple[bytes, bytes]], while_disabled: WhileDisabled
 ) -> Caller:
+    headers = list(headers)
     values: dict[bytes, bytes] = {}
     doubled = False
     for name, value in headers:
@@ -200,14 +213,13 @@ async def _identify(
             signature,
             while_disabled,
         )
-    authorization = values.get(b"authorization", b"").decode("latin-1")
-    if not authorization.lower().startswith("basic "):
-        return Caller()
-    credentials = basic_credentials(authorization)
-    user = await host.users.authenticate(*credentials) if credentials else None
-    if user is None:
-        return Caller(refusal="wrong user or password", has_wrong_password=True)
-    return Caller(user=user)
+    identity = await identify(host, headers)
+    return Caller(
+        user=identity.user,
+        refusal=identity.refusal,
+        has_wrong_password=bool(identity.refusal),
+        has_proof=identity.has_proof,
+    )
 
 
 async def _signed(

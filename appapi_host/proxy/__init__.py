@@ -24,10 +24,11 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from appapi_host.basic_auth import CHALLENGE, basic_credentials
+from appapi_host.basic_auth import CHALLENGE
 from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
+from appapi_host.identity import identify
 from appapi_host.pages import html_page
 from appapi_host.proxy.headers import answer_headers, request_headers
 from appapi_host.proxy.routes import described, has_dot_segment, is_lifecycle_path, match_route
@@ -191,20 +192,17 @@ class Proxy:
         )
 
     async def _signed_in(self, scope: Scope) -> User | None:
-        """The user who signed in by basic auth, None for an anonymous caller.
+        """The user who signed in, None for an anonymous caller.
 
         Raises:
             _Refusal: user or password is wrong. Not the 404 of a missing right: here the client
                 said who it wants to be, and gets the chance to say it again.
         """
-        authorization = Headers(scope=scope).get("authorization", "")
-        if not authorization.lower().startswith("basic "):
-            return None  # for instance a bearer token, which is between the client and the app
-        credentials = basic_credentials(authorization)
-        user = await self._host.users.authenticate(*credentials) if credentials else None
-        if user is None:
-            raise _Refusal(401, "wrong user or password", headers=[CHALLENGE])
-        return user
+        # No proof is asked for that a request by session was meant: AppAPI's proxy does not either.
+        identity = await identify(self._host, scope["headers"])
+        if identity.refusal:
+            raise _Refusal(401, identity.refusal, headers=[CHALLENGE])
+        return identity.user
 
     # How
 

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from appapi_host.app_client import USER_AGENT
+from appapi_host.identity import is_session_cookie, without_session
 from exapp_sdk.protocol.auth import AA_REQUEST_ID, ORIGIN_IP, Credentials
 
 __all__ = ["CACHE_SECONDS", "answer_headers", "request_headers"]
@@ -65,6 +66,9 @@ def request_headers(
 ) -> HeaderList:
     """What the app gets, in the order of the recordings.
 
+    Cookies are passed on, but for the session at the host: with it an app could act as the user
+    everywhere. AppAPI passes that on too.
+
     Args:
         given: what the client sent, with lower-case names.
         excluded: names that the app does not want (`headers_to_exclude`). `Cookie` too; AppAPI
@@ -77,7 +81,13 @@ def request_headers(
     given = list(given)
     dropped = _HOP_BY_HOP | _REBUILT | _named_by_connection(given)
     dropped |= {name.lower() for name in excluded}
-    headers = [(name, value) for name, value in given if name not in dropped and not _is_ours(name)]
+    headers = [
+        (name, kept)
+        for name, value in given
+        if name not in dropped and not _is_ours(name)
+        # A header of which nothing is left goes as a whole; one that was sent empty stays.
+        if (kept := without_session(value) if name == "cookie" else value) or not value
+    ]
     names = {name for name, _ in headers}
     headers.append((ORIGIN_IP, client_address))
     headers += credentials.headers(aa_version=aa_version)
@@ -110,6 +120,8 @@ def answer_headers(
         (name, _relocated(value, prefix, own_host) if name.lower() == "location" else value)
         for name, value in given
         if name.lower() not in dropped
+        # An app must not sign a browser in at the host as somebody of its choice.
+        and not (name.lower() == "set-cookie" and is_session_cookie(value))
     ]
     values = {name.lower(): value for name, value in headers}
     if (
