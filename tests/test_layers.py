@@ -128,10 +128,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "cryptography": ("appapi_host.values",),
     "lxml": ("appapi_host.info_xml",),
-    "docker": ("appapi_host.deploy.docker.engine",),
+    "docker": ("appapi_host.deploy.docker.connection",),
     # Below the engine's library, which lets their errors through.
-    "requests": ("appapi_host.deploy.docker.engine",),
-    "urllib3": ("appapi_host.deploy.docker.engine",),
+    "requests": ("appapi_host.deploy.docker.connection",),
+    "urllib3": ("appapi_host.deploy.docker.connection",),
     "psutil": ("appapi_host.deploy", "appapi_host.cli", "appapi_host.operations"),
     "click": ("appapi_host.cli",),
     "rich": ("appapi_host.cli",),

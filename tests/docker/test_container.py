@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from appapi_host.deploy.base import Deployment
+from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.container import (
     Placement,
     app_url,
@@ -19,7 +20,6 @@ from appapi_host.deploy.docker.container import (
     create_body,
     labels_of,
 )
-from appapi_host.deploy.docker.engine import Address
 from appapi_host.deploy.environment import build_environment
 from appapi_host.info_rules import EnvironmentVariable
 from appapi_host.info_xml import AppInfo

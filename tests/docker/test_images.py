@@ -16,7 +16,8 @@ import anyio
 import pytest
 
 from appapi_host.deploy.docker import images
-from appapi_host.deploy.docker.engine import Address, Engine
+from appapi_host.deploy.docker.address import Address
+from appapi_host.deploy.docker.engine import Engine
 from appapi_host.deploy.docker.images import Candidates, PullProgress, candidates, fetch
 from appapi_host.errors import DeployError
 from appapi_host.info_rules import DockerInstall

@@ -6,6 +6,7 @@ import pytest
 
 from appapi_host.cli.target_docker import DEFAULT_SOCKET, DockerOptions, DockerTarget
 from appapi_host.cli.target_docker import engine_address as address_of
+from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.build import (
     Builder,
     BuildError,
@@ -14,7 +15,7 @@ from appapi_host.deploy.docker.build import (
     image_name,
     instructions,
 )
-from appapi_host.deploy.docker.engine import Address, Engine
+from appapi_host.deploy.docker.engine import Engine
 from appapi_host.errors import HostError
 from appapi_host.info_xml import AppInfo
 

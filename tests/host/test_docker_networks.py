@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from appapi_host.deploy.docker.engine import Address, Engine
+from appapi_host.deploy.docker.address import Address
+from appapi_host.deploy.docker.engine import Engine
 from appapi_host.deploy.docker.networks import _gateway, check_way_back, find_gateway
 from appapi_host.errors import HostError
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from appapi_host.deploy.base import Deployment
-from appapi_host.deploy.docker.engine import Address
+from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.environment import reachable_override
 from appapi_host.records import AppRecord, Daemon
 
@@ -23,6 +23,7 @@ __all__ = [
     "VERSION_LABEL",
     "Placement",
     "app_url",
+    "body_of",
     "container_name",
     "create_body",
     "labels_of",
@@ -42,6 +43,12 @@ _GPU_VARIABLES: Final = {
     "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
 }
 _ROCM_DEVICES: Final = ("/dev/kfd", "/dev/dri")
+
+_KEPT: Final = (
+    *("NetworkMode", "Mounts", "RestartPolicy", "PortBindings"),
+    *("DeviceRequests", "Devices", "Memory", "NanoCpus"),
+)
+"""What we set of a container's `HostConfig`, in the words of an inspection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,29 @@ def create_body(
         host_config["PortBindings"] = dict.fromkeys(ports, bindings)
     if network not in ("host", "bridge"):
         body["NetworkingConfig"] = {"EndpointsConfig": {network: {"Aliases": [app.app_id]}}}
+    return body
+
+
+def body_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The body for a container like one that is there.
+
+    Args:
+        found: what the engine says about that.
+    """
+    config = found["Config"]
+    wanted = ("Image", "Hostname", "Labels", "Env", "ExposedPorts")
+    body = {name: config[name] for name in wanted if config.get(name)}
+    # Not all of it: a socket proxy refuses what so much as names privileges.
+    host_config = found["HostConfig"]
+    body["HostConfig"] = {name: host_config[name] for name in _KEPT if host_config.get(name)}
+    networks = (found.get("NetworkSettings") or {}).get("Networks") or {}
+    aliases = {
+        name: {"Aliases": network["Aliases"]}
+        for name, network in networks.items()
+        if network.get("Aliases")
+    }
+    if aliases:
+        body["NetworkingConfig"] = {"EndpointsConfig": aliases}
     return body
 
 

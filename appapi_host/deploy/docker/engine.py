@@ -1,62 +1,32 @@
-"""One Docker Engine, or Podman: how it is reached, and what we ask of it.
+"""One Docker Engine, or Podman: what we ask of it.
 
-The only module that knows the library. Its calls block, so they run in worker threads: reads and
-waits are left behind when their deadline comes, what changes something runs to its end, which a
-socket timeout bounds. Whatever goes wrong comes out as an `EngineError` with cause and remedy.
+The library below blocks, so its calls run in worker threads: reads and waits are left behind when
+their deadline comes, what changes something runs to its end, which a socket timeout bounds.
+Whatever goes wrong comes out as an `EngineError` with cause and remedy.
 """
 
 import base64
-import http.client
 import json
-import os
-import socket
-import ssl
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-import docker
-import docker.auth
-import docker.errors
-import docker.tls
-import requests
-import urllib3.exceptions
 
-from appapi_host.deploy.docker.faults import EngineError, explain
-from appapi_host.deploy.docker.streams import (
-    CONNECT_SECONDS,
-    Request,
-    Stream,
-    StreamRefused,
-    frames,
-    messages,
+from appapi_host.deploy.docker.address import Address
+from appapi_host.deploy.docker.connection import (
+    FOREIGN,
+    PROXY_USER,
+    Attempt,
+    Connection,
+    translated,
 )
-from appapi_host.records import Daemon
-from appapi_host.settings import LOOPBACK_ADDRESSES
+from appapi_host.deploy.docker.faults import EngineError
+from appapi_host.deploy.docker.streams import Request, Stream, frames, messages
 
-__all__ = ["Address", "Engine", "EngineError"]
-
-PROXY_USER: Final = "app_api_haproxy_user"
-"""The name that AppAPI's socket proxy knows; only its password can be chosen."""
-
-OLDEST_VERSION: Final = (1, 40)
-"""First API with `DeviceRequests`; Engine 19.03."""
-
-NEWEST_VERSION: Final = (1, 44)
-"""What AppAPI asks for at most since 32.0.3; Engine 29 still accepts it, and nothing older."""
-
-FALLBACK_VERSION: Final = (1, 41)
-"""For an engine that does not say: the version of AppAPI 32.0.0."""
-
-REQUEST_SECONDS: Final = 120
-"""One request that changes something. A busy engine can take long to start a container."""
+__all__ = ["Engine", "EngineError"]
 
 SILENCE_SECONDS: Final = 300.0
 """How long a pull or build may say nothing before the connection counts as cut."""
@@ -72,59 +42,6 @@ Lines = AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]
 Chunks = AbstractAsyncContextManager[AsyncIterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """How an engine is reached; equal addresses share a connection.
-
-    Args:
-        url: `unix:///…`, `http://…` or `https://…`.
-        shown: the same for people.
-        password: of a socket proxy, else empty.
-        ca, cert, key: paths of PEM files, else empty.
-    """
-
-    url: str
-    shown: str
-    password: str = field(default="", repr=False)
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-
-    @classmethod
-    def of(cls, daemon: Daemon, environ: Mapping[str, str]) -> "Address":
-        """The address in a daemon config.
-
-        Keys of `deploy_config`: `haproxy_password`, and of ours `tls`: `{ca, cert, key}`, or
-        `{cert_path}` for a folder in the layout of `DOCKER_CERT_PATH`. That variable itself counts
-        where an https daemon has neither.
-        """
-        if daemon.host.startswith("/"):
-            return cls(f"unix://{daemon.host}", daemon.host)
-        config = daemon.deploy_config
-        password = str(config.get("haproxy_password") or "")
-        url = f"{daemon.protocol}://{daemon.host}"
-        tls = dict(config.get("tls") or {})
-        if daemon.protocol != "https":
-            return cls(url, url, password)
-        folder = str(tls.get("cert_path") or "")
-        if not tls and not password:
-            folder = environ.get("DOCKER_CERT_PATH", "")
-        if folder:
-            layout = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-            tls = {name: str(Path(folder) / file) for name, file in layout.items()} | {
-                name: path for name, path in tls.items() if path
-            }
-        return cls(
-            url, url, password, *(str(tls.get(name) or "") for name in ("ca", "cert", "key"))
-        )
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the engine runs on this machine."""
-        name = urlsplit(self.url).hostname or ""
-        return self.url.startswith("unix:") or name in LOOPBACK_ADDRESSES or name.startswith("127.")
-
-
 class Engine:
     """One connection to an engine, made with the first request.
 
@@ -134,9 +51,7 @@ class Engine:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.is_podman = False
-        self._client: docker.APIClient | None = None
-        self._context: ssl.SSLContext | None = None
+        self._connection: Connection | None = None
         self._connecting = anyio.Lock()
         self._limiter = anyio.CapacityLimiter(_STREAMS)
 
@@ -150,6 +65,11 @@ class Engine:
         """Whether a socket proxy decides what we may ask."""
         return bool(self.address.password)
 
+    @property
+    def is_podman(self) -> bool:
+        """Whether the engine is Podman, as far as it has been asked."""
+        return self._connection is not None and self._connection.is_podman
+
     async def connect(self) -> None:
         """Reach the engine and agree on a version of its API: one request, once.
 
@@ -157,20 +77,20 @@ class Engine:
             EngineError: it cannot be reached, is none, or is too old.
         """
         async with self._connecting:
-            if self._client is None:
-                attempt = _Attempt(self.address)
+            if self._connection is None:
+                attempt = Attempt(self.address)
                 try:
                     await self._run(attempt.make, wait=True)
                 except BaseException:
                     attempt.give_up()
                     raise
-                self._client, self._context, self.is_podman = attempt.result()
+                self._connection = attempt.result()
 
     async def close(self) -> None:
         """Close the connection; the next request makes a new one."""
-        client, self._client = self._client, None
-        if client is not None:
-            await anyio.to_thread.run_sync(client.close)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await anyio.to_thread.run_sync(connection.close)
 
     # Images
 
@@ -195,15 +115,12 @@ class Engine:
         if not name or "/" in tag:
             name, tag = reference, "latest"
 
-        def request(client: docker.APIClient) -> Request:
-            client.reload_config()
-            registry, _ = docker.auth.resolve_repository_name(name)
-            header = docker.auth.get_config_header(client, registry)
+        def request(connection: Connection) -> Request:
             return Request(
                 "POST",
-                _path(client, "/images/create"),
+                connection.path("/images/create"),
                 {"fromImage": name, "tag": tag},
-                {"X-Registry-Auth": _header(header)} if header else {},
+                connection.credentials(name),
                 silence=SILENCE_SECONDS,
             )
 
@@ -228,16 +145,10 @@ class Engine:
             labels: of the image.
         """
 
-        def request(client: docker.APIClient) -> Request:
-            # Base images may be private: the user's own credentials, as for a pull.
-            config: Any = docker.auth.load_config(credstore_env=client.credstore_env)
-            credentials = config.get_all_credentials()
-            headers = {"Content-Type": "application/x-tar"}
-            if credentials:
-                headers["X-Registry-Config"] = _header(docker.auth.encode_header(credentials))
+        def request(connection: Connection) -> Request:
             return Request(
                 "POST",
-                _path(client, "/build"),
+                connection.path("/build"),
                 {
                     "t": reference,
                     "dockerfile": dockerfile,
@@ -246,7 +157,7 @@ class Engine:
                     "rm": "1",
                     "forcerm": "1",
                 },
-                headers,
+                {"Content-Type": "application/x-tar", **connection.all_credentials()},
                 context,
                 SILENCE_SECONDS,
             )
@@ -296,8 +207,7 @@ class Engine:
     async def start(self, container: str) -> bool:
         """Start a container; returns whether it did not run before."""
         await self.connect()
-        status = await self._run(_started, self._connected(), container)
-        return status != 304
+        return await self._run(self._connected().start, container) != 304
 
     async def stop(self, container: str, seconds: float) -> bool:
         """Stop a container: SIGTERM, SIGKILL after the limit; returns whether it was there."""
@@ -320,7 +230,7 @@ class Engine:
         """A file or folder of a container as tar, None if it is not there."""
         await self.connect()
         try:
-            return await self._run(_archive, self._connected(), container, path, wait=True)
+            return await self._run(self._connected().archive, container, path, wait=True)
         except EngineError as error:
             if error.status == 404:
                 return None
@@ -333,7 +243,7 @@ class Engine:
     async def log(self, container: str, lines: int) -> bytes:
         """The last lines of what a container printed."""
         await self.connect()
-        return await self._run(_log, self._connected(), container, lines, wait=True)
+        return await self._run(self._connected().log, container, lines, wait=True)
 
     def follow_log(self, container: str, *, tail: int | None = None, follow: bool = True) -> Chunks:
         """What a container prints until it ends, or has printed until now.
@@ -350,8 +260,8 @@ class Engine:
             "tail": "all" if tail is None else str(tail),
         }
 
-        def request(client: docker.APIClient) -> Request:
-            return Request("GET", _path(client, f"/containers/{container}/logs"), params)
+        def request(connection: Connection) -> Request:
+            return Request("GET", connection.path(f"/containers/{container}/logs"), params)
 
         return self._stream(request, frames)
 
@@ -367,8 +277,9 @@ class Engine:
             EngineError: it was refused.
         """
         await self.connect()
-        path = _path(self._connected(), "/events")
-        stream = self._opening(lambda: Request("GET", path, {"filters": json.dumps(filters)}))
+        connection = self._connected()
+        request = Request("GET", connection.path("/events"), {"filters": json.dumps(filters)})
+        stream = self._opening(connection, lambda: request)
         try:
             pieces = await self._run(stream.open, wait=True)
         except BaseException:
@@ -379,7 +290,7 @@ class Engine:
     @asynccontextmanager
     async def _stream(
         self,
-        request: Callable[[docker.APIClient], Request],
+        request: Callable[[Connection], Request],
         parse: Callable[[Iterator[bytes]], Iterator[T]],
     ) -> AsyncIterator[AsyncIterator[T]]:
         """An answer that goes on; leaving the block ends the request.
@@ -393,7 +304,8 @@ class Engine:
                 tells within the stream are for the caller.
         """
         await self.connect()
-        stream = self._opening(partial(request, self._connected()))
+        connection = self._connected()
+        stream = self._opening(connection, partial(request, connection))
         try:
             yield self._each(stream, parse(await self._run(stream.open, wait=True)))
         finally:
@@ -404,21 +316,20 @@ class Engine:
         while (item := await self._run(stream.next, items, wait=True)) is not None:
             yield item
 
-    def _opening(self, request: Callable[[], Request]) -> Stream:
+    def _opening(self, connection: Connection, request: Callable[[], Request]) -> Stream:
         headers = {}
         if self.address.password:
             pair = f"{PROXY_USER}:{self.address.password}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        return Stream(self.address.url, self._context, headers, request)
+        return Stream(self.address.url, connection.context, headers, request)
 
     # Requests
 
     async def _ask(self, method: str, *args: Any, wait: bool = False, **options: Any) -> Any:
         """Call a method of the library."""
         await self.connect()
-        return await self._run(
-            partial(getattr(self._connected(), method), *args, **options), wait=wait
-        )
+        call = partial(self._connected().call, method, *args, **options)
+        return await self._run(call, wait=wait)
 
     async def _found(self, kind: str, method: str, name: str) -> dict[str, Any] | None:
         try:
@@ -450,233 +361,10 @@ class Engine:
             return await anyio.to_thread.run_sync(
                 function, *args, abandon_on_cancel=wait, limiter=self._limiter
             )
-        except _FOREIGN as error:
-            raise self.translated(error) from error
+        except FOREIGN as error:
+            raise translated(self.shown, error) from error
 
-    def translated(self, error: BaseException) -> EngineError:
-        """The same error with cause and remedy."""
-        if isinstance(error, EngineError):
-            return error
-        if isinstance(error, docker.errors.APIError) and error.response is not None:
-            said = _said(error.response)
-            return explain(self.shown, said, status=error.response.status_code)
-        if isinstance(error, StreamRefused):
-            return explain(self.shown, _message(error.body), status=error.status)
-        return explain(self.shown, _told(error))
-
-    def _connected(self) -> docker.APIClient:
-        if self._client is None:
+    def _connected(self) -> Connection:
+        if self._connection is None:
             raise EngineError("closed", f"the connection to {self.shown} was closed")
-        return self._client
-
-
-_FOREIGN: Final = (
-    docker.errors.DockerException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,  # of requests too: all its exceptions are
-    ValueError,  # an answer that is no JSON, a certificate that is none
-    StreamRefused,
-)
-
-
-_Connection = tuple[docker.APIClient, ssl.SSLContext | None, bool]
-
-
-class _Attempt:
-    """A connection that is being made in a thread, and that nobody may want any more."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._lock = threading.Lock()
-        self._made: _Connection | None = None
-        self._is_unwanted = False
-
-    def make(self) -> None:
-        """Make it, or raise what `_connected()` raises."""
-        made = _connected(self._address)
-        with self._lock:
-            self._made = made
-            is_unwanted = self._is_unwanted
-        if is_unwanted:
-            made[0].close()
-
-    def give_up(self) -> None:
-        """Close it, now or as soon as it is there."""
-        with self._lock:
-            self._is_unwanted = True
-            made = self._made
-        if made is not None:
-            made[0].close()
-
-    def result(self) -> _Connection:
-        """What was made."""
-        assert self._made is not None
-        return self._made
-
-
-def _connected(address: Address) -> _Connection:
-    """A client that speaks the engine's version, TLS for streams, and whether it is Podman."""
-    tls: docker.tls.TLSConfig | bool = False
-    for file in filter(None, (address.ca, address.cert, address.key)):
-        with open(file, "rb"):  # noqa: PTH123  # the error names the file; the library's does not
-            pass
-    if address.ca or address.cert:
-        pair = (address.cert, address.key) if address.cert else None
-        tls = docker.tls.TLSConfig(
-            client_cert=pair, ca_cert=address.ca or None, verify=address.ca or True
-        )
-    if address.url.startswith("unix:"):
-        # The library does not close a socket that it could not connect.
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(CONNECT_SECONDS)
-            probe.connect(urlsplit(address.url).path)
-    # An explicit version: "auto" would ask GET /version, before the client is set up.
-    client = docker.APIClient(
-        base_url=address.url,
-        version=_text(FALLBACK_VERSION),
-        timeout=REQUEST_SECONDS,
-        tls=tls,
-        max_pool_size=32,
-    )
-    try:
-        # Otherwise REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win over the daemon's own CA.
-        client.trust_env = False
-        if address.url.startswith("https:") and not address.ca:
-            client.verify = _system_authorities()
-        if address.password:
-            client.auth = (PROXY_USER, address.password)
-        try:
-            answer = client.get(f"{client.base_url}/_ping", timeout=(CONNECT_SECONDS, 30.0))
-        except requests.ConnectionError as error:
-            # In TLS 1.3 a client certificate is looked at after the handshake, and the engine may
-            # have hung up before we read why.
-            said = _told(error)
-            if address.cert and ("EOF" in said or explain(address.shown, said).kind == "dropped"):
-                raise explain(address.shown, "alert bad certificate") from error
-            raise
-        if answer.status_code == 404:
-            raise _no_engine(address, answer)
-        if answer.status_code >= 400:
-            raise explain(address.shown, _said(answer), status=answer.status_code)
-        version = _version(address, answer)
-        client._version = _text(version)  # type: ignore[attr-defined]  # noqa: SLF001  # no setter
-    except BaseException:
-        client.close()
-        raise
-    headers = answer.headers
-    is_podman = "Libpod-Api-Version" in headers or "Libpod" in headers.get("Server", "")
-    return client, _context(address), is_podman
-
-
-def _context(address: Address) -> ssl.SSLContext | None:
-    if not address.url.startswith("https:"):
-        return None
-    context = ssl.create_default_context(cafile=address.ca or None)
-    if address.cert:
-        context.load_cert_chain(address.cert, address.key or None)
-    return context
-
-
-def _version(address: Address, answer: requests.Response) -> tuple[int, int]:
-    named = answer.headers.get("Api-Version", "")
-    if not named:
-        if answer.text.strip() == "OK":
-            return FALLBACK_VERSION  # a proxy may take headers away
-        raise _no_engine(address, answer)
-    major, _, minor = named.partition(".")
-    version = int(major), int(minor or 0)
-    if version < OLDEST_VERSION:
-        raise EngineError(
-            "version",
-            f"{address.shown} speaks version {named} of the Docker API, "
-            f"{_text(OLDEST_VERSION)} is the oldest that will do",
-            remedy="update the Docker Engine to 20.10 or later",
-        )
-    return min(version, NEWEST_VERSION)
-
-
-def _no_engine(address: Address, answer: requests.Response) -> EngineError:
-    return EngineError(
-        "no-engine",
-        f"{address.shown} is not a Docker Engine: GET /_ping was answered with "
-        f"{answer.status_code} {' '.join(answer.text.split())[:60]!r}",
-        remedy="check host and port, or the path of the socket",
-    )
-
-
-def _text(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))
-
-
-def _system_authorities() -> str | bool:
-    """The CAs that this machine trusts, instead of those that the library brings."""
-    paths = ssl.get_default_verify_paths()
-    for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", paths.capath):
-        if path and os.path.exists(path):  # noqa: PTH110  # text in, text out
-            return path
-    return True
-
-
-def _path(client: docker.APIClient, path: str) -> str:
-    return f"/v{client.api_version}{path}"
-
-
-def _url(client: docker.APIClient, path: str) -> str:
-    return f"{client.base_url}{_path(client, path)}"
-
-
-def _header(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _raise_for(response: requests.Response) -> None:
-    """Raise what the library would, for requests that we make without it."""
-    if response.status_code >= 400:
-        raise docker.errors.APIError(str(response.status_code), response=response)
-
-
-def _started(client: docker.APIClient, container: str) -> int:
-    response = client.post(_url(client, f"/containers/{container}/start"), timeout=client.timeout)
-    _raise_for(response)
-    return response.status_code
-
-
-def _archive(client: docker.APIClient, container: str, path: str) -> bytes:
-    url = _url(client, f"/containers/{container}/archive")
-    response = client.get(url, params={"path": path}, timeout=client.timeout)
-    _raise_for(response)
-    return response.content
-
-
-def _log(client: docker.APIClient, container: str, lines: int) -> bytes:
-    url = _url(client, f"/containers/{container}/logs")
-    params: dict[str, Any] = {"stdout": 1, "stderr": 1, "tail": lines}
-    response = client.get(url, params=params, timeout=client.timeout)
-    _raise_for(response)
-    return b"".join(frames(iter([response.content])))
-
-
-def _said(response: requests.Response) -> str:
-    """What an engine, or what stands before it, said about a refusal."""
-    return _message(response.content) or response.reason or ""
-
-
-def _message(body: bytes) -> str:
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")
-    if not isinstance(said, dict):
-        return str(said)
-    return str(said.get("message") or said.get("cause") or said)
-
-
-def _told(error: BaseException) -> str:
-    """What an error and those that it came from say; the reason is often the innermost."""
-    texts: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None and len(texts) < 10:
-        texts.append(f"{type(seen).__name__}: {seen}")
-        seen = seen.__cause__ or seen.__context__
-    return " | ".join(texts)
+        return self._connection
