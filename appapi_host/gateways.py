@@ -25,6 +25,7 @@ from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app, signer
 from appapi_host.records import AppRecord, Daemon
+from appapi_host.throttling import client_address
 
 __all__ = ["Gateways", "SignedOnly", "serve_host"]
 
@@ -81,7 +82,7 @@ class SignedOnly:
             await send({"type": "websocket.close"})  # before accepting: answered with 403
             return
         started = time.perf_counter()
-        caller = await signer(self._host, scope["headers"])
+        caller = await signer(self._host, scope["headers"], address=client_address(scope))
         if caller.app is not None:
             await self._app(scope, receive, send)
             return

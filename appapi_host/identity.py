@@ -52,12 +52,18 @@ class Identity:
     has_proof: bool = True
 
 
-async def identify(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
+async def identify(
+    host: Host, headers: Iterable[tuple[bytes, bytes]], *, address: str = ""
+) -> Identity:
     """Find out which user asks, over HTTP or a websocket.
 
     Args:
         host: knows users and sessions.
         headers: as ASGI gives them.
+        address: from where they ask; see `appapi_host.throttling`.
+
+    Raises:
+        Throttled: too many attempts from there failed.
     """
     values: dict[bytes, str] = {}
     for name, value in headers:
@@ -69,7 +75,7 @@ async def identify(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Identi
     authorization = values.get(b"authorization", "")
     if authorization.lower().startswith("basic "):
         credentials = basic_credentials(authorization)
-        user = await host.users.authenticate(*credentials) if credentials else None
+        user = await host.users.sign_in(*credentials, address=address) if credentials else None
         return Identity(user) if user else Identity(refusal="wrong user or password")
     # Everything else in that header, for instance a bearer token, is between client and app.
     own_name = values.get(b"host", "")

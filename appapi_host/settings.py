@@ -57,6 +57,8 @@ class HostSettings:
         nextcloud_version: the major version of Nextcloud that the host stands for: 32 to 35.
         aa_version: the AppAPI version that the host announces; empty for the one that came with
             that Nextcloud.
+        throttling: refuse addresses that fail to sign in too often; None does so unless nobody but
+            this machine can reach the host.
         timeouts: limits of the handshake.
     """
 
@@ -66,6 +68,7 @@ class HostSettings:
     public_url: str = ""
     nextcloud_version: int = 32
     aa_version: str = ""
+    throttling: bool | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
@@ -84,3 +87,8 @@ class HostSettings:
     def is_loopback_only(self) -> bool:
         """Whether nobody but this machine can reach the host."""
         return self.bind in LOOPBACK_ADDRESSES
+
+    @property
+    def is_throttling(self) -> bool:
+        """Whether addresses that fail to sign in too often are refused."""
+        return not self.is_loopback_only if self.throttling is None else self.throttling

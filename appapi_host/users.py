@@ -16,6 +16,7 @@ import anyio.to_thread
 from appapi_host.errors import AlreadyExistsError, NotFoundError
 from appapi_host.records import User
 from appapi_host.registry import Registry
+from appapi_host.throttling import LOGIN, Throttle
 
 __all__ = ["ADMIN_GROUP", "DEFAULT_USERS", "Users", "hash_password", "verify_password"]
 
@@ -85,10 +86,12 @@ class Users:
 
     Args:
         registry: where users are stored.
+        throttle: makes those wait who fail; nobody waits without one.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, throttle: Throttle | None = None) -> None:
         self._registry = registry
+        self._throttle = throttle or Throttle(is_on=False)
         # Pairs that were right are remembered, so that only the first of a person's requests pays
         # for scrypt; as keyed hashes, so that no password can be read from memory.
         self._cache_key = os.urandom(32)
@@ -212,6 +215,25 @@ class Users:
                 connection.execute("REPLACE INTO settings VALUES (?, '1')", (name,))
 
         await self._registry.write(remove)
+
+    async def sign_in(self, user_id: str, password: str, *, address: str) -> User | None:
+        """The user, as `authenticate()` finds it, for somebody who may be guessing.
+
+        Args:
+            user_id: who they say they are.
+            password: their password.
+            address: where they are, see `appapi_host.throttling.client_address()`.
+
+        Raises:
+            Throttled: too many attempts from there failed; to be answered with 429.
+        """
+        await self._throttle.pause(LOGIN, address)
+        user = await self.authenticate(user_id, password)
+        if user is None:
+            self._throttle.failed(LOGIN, address)
+        else:
+            self._throttle.succeeded(LOGIN, address)
+        return user
 
     async def authenticate(self, user_id: str, password: str) -> User | None:
         """The user, if the password is right and the user may sign in.

@@ -36,6 +36,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
     ),
     "appapi_host.documents": (),
+    "appapi_host.throttling": (),
     "appapi_host.registry": (
         *WORDS,
         "appapi_host.documents",
@@ -49,6 +50,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
         "appapi_host.registry",
         "appapi_host.settings",
+        "appapi_host.throttling",
     ),
     "appapi_host.values": (
         *WORDS,

@@ -100,6 +100,11 @@ _INIT = click.option(
     metavar="SECONDS",
     help="How long an app may initialize.  [default: 2400]",
 )
+_THROTTLING = click.option(
+    "--throttling/--no-throttling",
+    default=None,
+    help="Refuse addresses that fail to sign in too often.  [default: unless on loopback]",
+)
 
 
 class _RunCommand(click.Command):
@@ -124,6 +129,7 @@ class _RunCommand(click.Command):
 @_DATA_DIR
 @_HEARTBEAT
 @_INIT
+@_THROTTLING
 @click.option(
     "--env",
     "environment",
@@ -178,6 +184,7 @@ def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
             timeouts=_timeouts(options),
             docker=docker,
             watch=options["watch"],
+            throttling=options["throttling"],
         ),
         sys.stdout,
         sys.stderr,
@@ -242,6 +249,7 @@ def _logs(command: tuple[str, ...] | None, /, **options: Any) -> int:
 @_DATA_DIR
 @_HEARTBEAT
 @_INIT
+@_THROTTLING
 @click.pass_obj
 def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
     """Keep a host running; `occ` in another shell registers and manages apps on it."""
@@ -255,6 +263,7 @@ def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
         bind=options["bind"],
         port=options["port"],
         timeouts=_timeouts(options),
+        throttling=options["throttling"],
     )
     return serve(settings, sys.stdout, sys.stderr)
 

@@ -75,6 +75,7 @@ class RunOptions:
         timeouts: limits of the handshake.
         docker: the app becomes a container; None makes it a process.
         watch: install it anew whenever a file of the folder changes.
+        throttling: refuse addresses that fail to sign in too often; None as `HostSettings` has it.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class RunOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     docker: "DockerOptions | None" = None
     watch: bool = False
+    throttling: bool | None = None
 
 
 def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
@@ -114,7 +116,11 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
         ):
             port: int = listener.getsockname()[1]
             settings = HostSettings(
-                data_dir=directory, bind=options.bind, port=port, timeouts=options.timeouts
+                data_dir=directory,
+                bind=options.bind,
+                port=port,
+                timeouts=options.timeouts,
+                throttling=options.throttling,
             )
             return anyio.run(
                 _Run(options, info, settings, listener, console, _target(options), keys).main

@@ -37,6 +37,7 @@ from appapi_host.registry import Registry
 from appapi_host.sessions import Sessions
 from appapi_host.settings import HostSettings
 from appapi_host.tasks import Tasks
+from appapi_host.throttling import Throttle
 from appapi_host.users import Users
 from appapi_host.values import KEY_FILE, Values
 
@@ -84,7 +85,8 @@ class Host:
         self.operations = operations or Operations(registry)
         self.recovery = Recovery(self)
         self.bus = bus or EventBus()
-        self.users = Users(registry)
+        self.throttle = Throttle(is_on=settings.is_throttling)
+        self.users = Users(registry, self.throttle)
         self.sessions = Sessions(registry)
         self.documents = DocumentStore(registry)
         self.values = Values(

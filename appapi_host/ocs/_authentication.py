@@ -19,6 +19,7 @@ from appapi_host.host import Host
 from appapi_host.identity import identify
 from appapi_host.ocs._versions import is_newer
 from appapi_host.records import AppRecord, User
+from appapi_host.throttling import APPS, Throttled
 from exapp_sdk.errors import OCSError
 from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
 from exapp_sdk.protocol.ocs import NOT_AUTHENTICATED
@@ -46,6 +47,9 @@ class Auth(Enum):
     """A user, through basic auth, a session or an app that signs in their name."""
     ADMIN = auto()
     """The same, for members of the group `admin`."""
+
+
+_OF_APPS: Final = frozenset({Auth.APP, Auth.APP_USER, Auth.EX_APP})
 
 
 class WhileDisabled(Enum):
@@ -100,6 +104,7 @@ class Caller:
         refusal: why authentication failed, empty if it did not.
         has_wrong_password: it failed because of basic auth.
         has_proof: False for a request by session that some other page may have caused.
+        is_attempt: it failed in a way that counts against the address.
     """
 
     app: AppRecord | None = None
@@ -107,6 +112,7 @@ class Caller:
     refusal: str = ""
     has_wrong_password: bool = False
     has_proof: bool = True
+    is_attempt: bool = False
 
 
 async def authenticate(
@@ -114,6 +120,8 @@ async def authenticate(
     headers: Iterable[tuple[bytes, bytes]],
     auth: Auth,
     while_disabled: WhileDisabled = WhileDisabled.REFUSED,
+    *,
+    address: str = "",
 ) -> Caller:
     """Find out who asks and whether they may.
 
@@ -122,24 +130,24 @@ async def authenticate(
         headers: as ASGI gives them.
         auth: who may call the endpoint.
         while_disabled: whether a disabled app may.
+        address: from where they ask.
 
     Raises:
         OCSRefusal: they may not.
+        Throttled: too many attempts from there failed.
     """
-    caller = await _identify(host, headers, while_disabled)
+    caller = await _identify(host, headers, while_disabled, address)
     if auth is Auth.PUBLIC:
         return caller if caller.has_proof and not caller.refusal else Caller()
-    if auth in (Auth.APP, Auth.APP_USER):
+    if auth in _OF_APPS:
         if caller.app is None:
-            note = caller.refusal or "the request is not signed by an app"
-            raise OCSRefusal(NOT_AUTHENTICATED, "AppAPI authentication failed", note=note)
+            if caller.is_attempt and auth is not Auth.EX_APP:
+                # The real one looks at the signature twice at these, and counts each time.
+                host.throttle.check(APPS, address)
+                host.throttle.failed(APPS, address)
+            raise _not_signed(auth, caller.refusal or "the request is not signed by an app")
         if auth is Auth.APP_USER and caller.user is None:
             raise _not_logged_in("this needs an acting user, the app asked in nobody's name")
-        return caller
-    if auth is Auth.EX_APP:
-        if caller.app is None:
-            note = caller.refusal or "the request is not signed by an app"
-            raise OCSRefusal(412, data={"message": "ExApp required"}, note=note, is_bare=True)
         return caller
     if auth is Auth.EX_APP_OR_ADMIN and caller.app is not None and caller.user is None:
         return caller
@@ -172,7 +180,9 @@ def _check_user(caller: Caller, *, needs_admin: bool) -> None:
         )
 
 
-async def signer(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+async def signer(
+    host: Host, headers: Iterable[tuple[bytes, bytes]], *, address: str = ""
+) -> Caller:
     """Who signed a request, before anything else of it is looked at.
 
     A disabled app counts: which endpoints it may use is decided by `authenticate()`. Passwords are
@@ -184,7 +194,16 @@ async def signer(host: Host, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
     headers = list(headers)
     if not any(name == b"authorization-app-api" for name, _ in headers):
         return Caller(refusal="the request is not signed by an app")
-    return await _identify(host, headers, WhileDisabled.ALLOWED)
+    try:
+        return await _identify(host, headers, WhileDisabled.ALLOWED, address)
+    except Throttled as error:
+        return Caller(refusal=str(error))
+
+
+def _not_signed(auth: Auth, note: str) -> OCSRefusal:
+    if auth is Auth.EX_APP:
+        return OCSRefusal(412, data={"message": "ExApp required"}, note=note, is_bare=True)
+    return OCSRefusal(NOT_AUTHENTICATED, "AppAPI authentication failed", note=note)
 
 
 def _not_logged_in(note: str) -> OCSRefusal:
@@ -192,7 +211,10 @@ def _not_logged_in(note: str) -> OCSRefusal:
 
 
 async def _identify(
-    host: Host, headers: Iterable[tuple[bytes, bytes]], while_disabled: WhileDisabled
+    host: Host,
+    headers: Iterable[tuple[bytes, bytes]],
+    while_disabled: WhileDisabled,
+    address: str,
 ) -> Caller:
     headers = list(headers)
     values: dict[bytes, bytes] = {}
@@ -206,14 +228,20 @@ async def _identify(
     if signature is not None:
         if doubled:
             return Caller(refusal="an authentication header is there twice")
-        return await _signed(
+        host.throttle.check(APPS, address)
+        caller = await _signed(
             host,
             values.get(b"ex-app-id", b""),
             values.get(b"ex-app-version", b""),
             signature,
             while_disabled,
         )
-    identity = await identify(host, headers)
+        if caller.is_attempt:
+            host.throttle.failed(APPS, address)
+        elif caller.app is not None:
+            host.throttle.succeeded(APPS, address)
+        return caller
+    identity = await identify(host, headers, address=address)
     return Caller(
         user=identity.user,
         refusal=identity.refusal,
@@ -237,10 +265,11 @@ async def _signed(
         return Caller(refusal="EX-APP-ID is missing")
     app = await host.registry.app(app_id)
     if app is None:
-        return Caller(refusal=f"no app {app_id!r} is registered")
+        return Caller(refusal=f"no app {app_id!r} is registered", is_attempt=True)
     user_id, colon, secret = _lenient_base64(signature).partition(b":")
     if not hmac.compare_digest(secret, app.secret.reveal().encode()) or not colon:
-        return Caller(refusal="AUTHORIZATION-APP-API does not hold the secret of the app")
+        refusal = "AUTHORIZATION-APP-API does not hold the secret of the app"
+        return Caller(refusal=refusal, is_attempt=True)
     if not app.enabled and not _is_exempt(app, while_disabled):
         return Caller(refusal=f"the app is disabled (state: {app.state.value})")
     version = version_header.decode("utf-8", "replace")
@@ -251,6 +280,8 @@ async def _signed(
         user = await host.registry.user(user_id.decode("utf-8", "replace"))
         if user is None:
             return Caller(refusal=f"no user {user_id.decode('utf-8', 'replace')!r}")
+        if not user.is_enabled:
+            return Caller(refusal=f"the user {user.user_id!r} is disabled")
     # Plain ASCII, because it will stand in headers to the app.
     if version != app.version and version.isascii() and is_newer(version, app.version):
         await host.app_version_seen(app_id, version)

@@ -37,6 +37,7 @@ from appapi_host.ocs._parameters import (
 )
 from appapi_host.ocs._rendering import FORMATS, Rendered, chosen_format, render, render_bare
 from appapi_host.records import AppRecord, User
+from appapi_host.throttling import Throttled, client_address
 from exapp_sdk.errors import LocalProtocolError, OCSError, RemoteProtocolError
 from exapp_sdk.protocol.ocs import OK_V2, SERVER_ERROR, UNKNOWN_ROUTE
 
@@ -382,6 +383,8 @@ class OCSApplication:
             return OCSRefusal(SERVER_ERROR, f"{_SERVER_ERROR_MESSAGE}{error}", note=str(error))
         except OCSError as error:
             return OCSRefusal(error.statuscode, error.message)
+        except Throttled as error:
+            return OCSRefusal(429, Throttled.MESSAGE, note=str(error))
         except ClientDisconnect:
             raise
         except Exception as error:
@@ -397,7 +400,11 @@ class OCSApplication:
         request = reply.request
         rules = endpoint.rules
         reply.caller = caller = await authenticate(
-            self._host, request.scope["headers"], rules.auth, rules.while_disabled
+            self._host,
+            request.scope["headers"],
+            rules.auth,
+            rules.while_disabled,
+            address=client_address(request.scope),
         )
         if caller.user is not None:
             reply.headers.append(("X-User-Id", caller.user.user_id))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from appapi_host.ocs._routing import Answer, Auth, Call, Family
+from appapi_host.throttling import client_address
 from exapp_sdk.protocol.capabilities import GET_CAPABILITIES
 from exapp_sdk.protocol.log import LogLevel
 
@@ -59,7 +60,7 @@ def _public(call: Call) -> dict[str, Any]:
     url = call.host.settings.url
     logo = f"{url}/core/img/logo/logo.svg?v=0"
     return {
-        "bruteforce": {"delay": 0, "allow-listed": False},
+        "bruteforce": {"delay": _delay_ms(call), "allow-listed": False},
         "app_api": {"version": call.host.settings.aa_version},
         "theming": {
             "name": PRODUCT,
@@ -82,6 +83,10 @@ def _public(call: Call) -> dict[str, Any]:
         # For everybody, because apps look for it in nobody's name before they register a bot.
         "spreed": {"features": ["bots-v1", "bots-reactions"], "config": {}, "version": ""},
     }
+
+
+def _delay_ms(call: Call) -> int:
+    return round(call.host.throttle.delay(client_address(call.request.scope)) * 1000)
 
 
 def _all(call: Call) -> dict[str, Any]:

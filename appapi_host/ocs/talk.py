@@ -17,6 +17,7 @@ from typing import Any, Final
 from appapi_host.documents import Document, Documents
 from appapi_host.ocs._parameters import ParameterError
 from appapi_host.ocs._routing import Answer, Auth, Call, Family, OCSRefusal
+from appapi_host.throttling import APPS, client_address
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["BOT", "MESSAGE", "family"]
@@ -88,6 +89,8 @@ async def hand_over(call: Call, app_id: str, route: str) -> list[Any]:
     # From the path, whatever the body says: the signature is that of this bot.
     app_id = call.path["appId"]
     route = call.path["route"].lstrip("/")
+    address = client_address(call.request.scope)
+    call.host.throttle.check(APPS, address)
     headers = call.request.headers
     random = headers.get("x-nextcloud-talk-random", "")
     signature = headers.get("x-nextcloud-talk-signature", "")
@@ -97,6 +100,7 @@ async def hand_over(call: Call, app_id: str, route: str) -> list[Any]:
         return bot is not None and _is_signed(call, bot, random, call.body, signature)
 
     if not await call.host.documents.read(read):
+        call.host.throttle.failed(APPS, address)
         raise OCSRefusal(NOT_FOUND, note="no such bot, or the signature is not that of the bot")
     try:
         activity = json.loads(call.body)

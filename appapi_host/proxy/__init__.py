@@ -33,6 +33,7 @@ from appapi_host.pages import html_page
 from appapi_host.proxy.headers import answer_headers, request_headers
 from appapi_host.proxy.routes import described, has_dot_segment, is_lifecycle_path, match_route
 from appapi_host.records import AccessLevel, AppRecord, Route, User
+from appapi_host.throttling import Throttled, client_address
 from exapp_sdk.errors import TransportError
 
 __all__ = ["PROXY_PREFIXES", "Proxy"]
@@ -199,7 +200,10 @@ class Proxy:
                 said who it wants to be, and gets the chance to say it again.
         """
         # No proof is asked for that a request by session was meant: AppAPI's proxy does not either.
-        identity = await identify(self._host, scope["headers"])
+        try:
+            identity = await identify(self._host, scope["headers"], address=client_address(scope))
+        except Throttled as error:
+            raise _Refusal(429, str(error)) from error
         if identity.refusal:
             raise _Refusal(401, identity.refusal, headers=[CHALLENGE])
         return identity.user
@@ -411,10 +415,16 @@ def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
 
 
-_TITLES: Final = {401: "401 Unauthorized", 404: "404 Not Found", 502: "502 Bad Gateway"}
+_TITLES: Final = {
+    401: "401 Unauthorized",
+    404: "404 Not Found",
+    429: "429 Too Many Requests",
+    502: "502 Bad Gateway",
+}
 _TEXTS: Final = {
     401: "Wrong user or password.",
     404: "The page could not be found. The output of the host says which rule decided so.",
+    429: "Too many requests.",
 }
 
 

@@ -47,6 +47,7 @@ REFUSED = {
     ),
     "no version": (signed(ex_app_version=None), "EX-APP-VERSION is missing"),
     "unknown user": (signed("nobody"), "no user 'nobody'"),
+    "disabled user": (signed("gone"), "the user 'gone' is disabled"),
     "too long": (signed(ex_app_id="a" * 5000), "an authentication header is too long"),
 }
 
@@ -134,11 +135,6 @@ async def test_acting_user_is_named_in_the_answer() -> None:
         assert (await s.ocs("GET", USERS, user_id="admin")).headers["x-user-id"] == "admin"
         assert "x-user-id" not in (await s.ocs("GET", USERS)).headers
         assert [exchange.user_id for exchange in s.exchanges()] == ["admin", ""]
-
-
-async def test_disabled_user_may_be_acted_for_on_routes_of_apps() -> None:
-    async with web_stage() as s:
-        assert meta(await s.ocs("GET", USERS, user_id="gone")) == (100, "OK")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +263,7 @@ async def test_app_routes_can_demand_a_user() -> None:
         (signed(), [None, True]),
         (signed("user"), ["user", True]),
         (signed("nobody"), [None, False]),
+        (signed("gone"), [None, False]),
         ({"authorization": f"Basic {b64('user:user')}"}, ["user", False]),
         ({"authorization": f"Basic {b64('user:x')}"}, [None, False]),
     ],

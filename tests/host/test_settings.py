@@ -16,6 +16,21 @@ def test_only_loopback_addresses_keep_others_out(bind: str, *, expected: bool) -
     assert HostSettings(bind=bind).is_loopback_only is expected
 
 
+@pytest.mark.parametrize(
+    ("bind", "given", "expected"),
+    [
+        ("127.0.0.1", None, False),
+        ("127.0.0.1", True, True),
+        ("0.0.0.0", None, True),
+        ("0.0.0.0", False, False),
+    ],
+)
+def test_who_fails_to_sign_in_waits_unless_on_loopback(
+    bind: str, given: bool | None, *, expected: bool
+) -> None:
+    assert HostSettings(bind=bind, throttling=given).is_throttling is expected
+
+
 def test_the_heartbeat_limit_is_the_documented_one() -> None:
     assert HostSettings().timeouts.heartbeat == 90.0
 
