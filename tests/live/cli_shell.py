@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -156,7 +156,7 @@ class Shell:
                 process.kill()
 
 
-def get(url: str, user: str = "") -> tuple[int, bytes]:
+def get(url: str, user: str = "", *, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """Fetch a page as a person would."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     if user:
@@ -164,7 +164,7 @@ def get(url: str, user: str = "") -> tuple[int, bytes]:
         passwords.add_password(None, url, user, user, is_authenticated=True)
         opener.add_handler(urllib.request.HTTPBasicAuthHandler(passwords))
     try:
-        with opener.open(url) as answer:
+        with opener.open(urllib.request.Request(url, headers=dict(headers or {}))) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

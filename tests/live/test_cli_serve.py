@@ -340,3 +340,15 @@ def test_terminal_sees_a_bar_besides_the_lines(shell: Shell, serve: Running, inf
     assert "ExApp plain deployed successfully." in shown
     assert "ExApp plain successfully registered." in shown
     assert shell.occ("app_api:app:unregister", "plain")[1] == 0
+
+
+def test_who_guesses_secrets_is_refused_if_that_is_asked_for(shell: Shell) -> None:
+    guess = {"EX-APP-ID": "nobody", "AUTHORIZATION-APP-API": "Ong="}
+    with shell.start("serve", "--port", "0", "--throttling") as running:
+        url = running.until(r"Host on (\S+),")[1]
+        answers = [
+            get(f"{url}/ocs/v2.php/apps/app_api/api/v1/users", headers=guess)[0] for _ in range(7)
+        ]
+        running.process.send_signal(signal.SIGTERM)
+        running.rest()
+    assert answers == [401] * 5 + [429] * 2
