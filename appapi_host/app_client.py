@@ -10,7 +10,7 @@ import string
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -46,6 +46,7 @@ USER_AGENT: Final = "Nextcloud Server Crawler"
 _REQUEST_ID_ALPHABET: Final = string.ascii_letters + string.digits
 
 MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 """Longest lifecycle answer that is read; the contract's own are below 100 bytes."""
 
@@ -203,10 +204,60 @@ class AppClient:
         Raises:
             TransportError: no answer.
         """
-        signed = self._signed(app, language="en", user_id=user_id, request_id=request_id)
-        if content_type:
-            signed.append(("Content-Type", content_type))
-        return await self._call(app, method, url, target, [*signed, *headers], content=content)
+        all_headers = [
+            *([("Content-Type", content_type)] if content_type else []),
+            *self._signed(app, language="en", user_id=user_id, request_id=request_id),
+            *headers,
+        ]
+        return await self._call(app, method, url, target, all_headers, content=content)
+
+    @asynccontextmanager
+    async def ask_for_stream(
+        self, app: AppRecord, url: str, method: str, target: str, *, content: bytes
+    ) -> AsyncIterator[StreamedAnswer]:
+        """The same with a body of JSON in nobody's name, its answer handed out while it arrives.
+
+        There is no time limit. Redirects are followed, and the body is decompressed.
+
+        Args:
+            app: who is asked.
+            url: where the app is, without a trailing slash.
+            method: HTTP verb.
+            target: path and query.
+            content: the body, which is JSON.
+
+        Raises:
+            TransportError: no answer, or it breaks off; raised from its body too.
+        """
+        headers = [("Content-Type", "application/json"), *self._signed(app, language="en")]
+        exchange = Exchange(
+            Direction.HOST_TO_APP,
+            app.app_id,
+            method,
+            target,
+            status=0,
+            seconds=0.0,
+            request_headers=masked_headers(headers),
+            request_body=content[:SHOWN_BYTES],
+        )
+        started = time.perf_counter()
+        try:
+            request = _request(method, url + target, headers, content)
+            async with self._followed(app, request) as response:
+                exchange = replace(exchange, status=response.status_code)
+                self._emit(exchange, started)
+                yield StreamedAnswer(
+                    response.status_code,
+                    _header_list(response),
+                    _decoded_pieces(response, method, url + target),
+                )
+        except TransportError as error:
+            if not exchange.status:
+                self._emit(replace(exchange, note=error.reason), started)
+            raise
+
+    def _emit(self, exchange: Exchange, started: float) -> None:
+        self._bus.emit(replace(exchange, seconds=time.perf_counter() - started))
 
     @asynccontextmanager
     async def stream(
@@ -242,10 +293,7 @@ class AppClient:
         try:
             yield StreamedAnswer(
                 response.status_code,
-                [
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in response.headers.raw
-                ],
+                _header_list(response),
                 _pieces(response, method, url + target),
             )
         finally:
@@ -279,61 +327,66 @@ class AppClient:
         emit_failure: bool = True,
         content: bytes = b"",
     ) -> Answer:
+        exchange = Exchange(
+            Direction.HOST_TO_APP,
+            app.app_id,
+            method,
+            target,
+            status=0,
+            seconds=0.0,
+            request_headers=masked_headers(headers),
+            request_body=content[:SHOWN_BYTES],
+        )
         started = time.perf_counter()
-        status, body = 0, b""
-        note = ""
         try:
-            request = httpx.Request(method, url + target, headers=headers, content=content)
-            answer = await self._follow(app, request)
-            status, body = answer.status, answer.body
-        except TransportError as error:
-            note = error.reason
+            request = _request(method, url + target, headers, content)
+            async with self._followed(app, request) as response:
+                with _translated(method, url + target):
+                    body = await _read(response)
+        except BaseException as error:  # cancelled too, when the time is over
+            if emit_failure:
+                note = error.reason if isinstance(error, TransportError) else ""
+                self._emit(replace(exchange, note=note), started)
             raise
-        finally:
-            if status or emit_failure:
-                self._bus.emit(
-                    Exchange(
-                        Direction.HOST_TO_APP,
-                        app.app_id,
-                        method,
-                        target,
-                        status,
-                        time.perf_counter() - started,
-                        request_headers=masked_headers(headers),
-                        request_body=content[:SHOWN_BYTES],
-                        response_body=body[:SHOWN_BYTES],
-                        note=note,
-                    )
-                )
-        return answer
+        self._emit(
+            replace(exchange, status=response.status_code, response_body=body[:SHOWN_BYTES]),
+            started,
+        )
+        return Answer(
+            url + target,
+            response.status_code,
+            response.reason_phrase,
+            body,
+            tuple(_header_list(response)),
+        )
 
-    async def _follow(self, app: AppRecord, request: httpx.Request) -> Answer:
+    @asynccontextmanager
+    async def _followed(
+        self, app: AppRecord, request: httpx.Request
+    ) -> AsyncIterator[httpx.Response]:
         """Send, and follow redirects as AppAPI's HTTP library does."""
         first = f"{request.method} {request.url}"
-        url = str(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             with _translated(request.method, str(request.url)):
                 response = await self._transport(app, self._single).handle_async_request(request)
+            location = response.headers.get("location")
+            if response.status_code not in _REDIRECTS or not location:
                 try:
-                    body = await _read(response)
+                    yield response
                 finally:
                     await response.aclose()
-            location = response.headers.get("location")
-            if response.status_code not in (301, 302, 303, 307, 308) or not location:
-                headers = tuple(
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in response.headers.raw
-                )
-                return Answer(url, response.status_code, response.reason_phrase, body, headers)
-            method = request.method
-            if response.status_code < 304 and method != "GET":
-                method = "GET"  # also for PUT, and without its body
-            request = httpx.Request(
-                method,
-                request.url.join(location),
-                headers=_redirected_headers(request, location),
-            )
+                return
+            await response.aclose()
+            with _translated(request.method, str(request.url)):
+                request = _redirected(request, response.status_code, location)
         raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
+
+
+def _request(
+    method: str, url: str, headers: list[tuple[str, str]], content: bytes
+) -> httpx.Request:
+    with _translated(method, url):
+        return httpx.Request(method, url, headers=headers, content=content)
 
 
 def _new_request_id() -> str:
@@ -341,9 +394,18 @@ def _new_request_id() -> str:
     return "".join(secrets.choice(_REQUEST_ID_ALPHABET) for _ in range(20))
 
 
-def _redirected_headers(request: httpx.Request, location: str) -> list[tuple[str, str]]:
-    """The headers to repeat; the secret only goes where it was meant to go."""
+def _redirected(request: httpx.Request, status: int, location: str) -> httpx.Request:
+    """The next request; its body goes along where the status says so."""
     target = request.url.join(location)
+    headers = _redirected_headers(request, target)
+    if status > 303:
+        return httpx.Request(request.method, target, headers=headers, content=request.content)
+    headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
+    return httpx.Request("GET", target, headers=headers)  # also for PUT
+
+
+def _redirected_headers(request: httpx.Request, target: httpx.URL) -> list[tuple[str, str]]:
+    """The headers to repeat; the secret only goes where it was meant to go."""
     same_origin = (target.scheme, target.host, target.port) == (
         request.url.scheme,
         request.url.host,
@@ -368,6 +430,20 @@ async def _read(response: httpx.Response) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             break
     return bytes(body[:MAX_ANSWER_BYTES])
+
+
+async def _decoded_pieces(
+    response: httpx.Response, method: str, url: str
+) -> AsyncGenerator[bytes, None]:
+    with _translated(method, url):
+        async for piece in response.aiter_bytes():
+            yield piece
+
+
+def _header_list(response: httpx.Response) -> list[tuple[str, str]]:
+    return [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw
+    ]
 
 
 async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncGenerator[bytes, None]:

@@ -5,12 +5,13 @@ sees it.
 """
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
 
-from appapi_host.app_client import Answer, AppClient
+from appapi_host.app_client import Answer, AppClient, StreamedAnswer
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.events import EventBus, Notice
 from appapi_host.records import AppRecord
@@ -139,6 +140,38 @@ class Errands:
             )
         )
 
+    @asynccontextmanager
+    async def run_command(
+        self, app_id: str, handler: str, words: Mapping[str, Any]
+    ) -> AsyncIterator[StreamedAnswer]:
+        """Run a command of an app; it may take as long as it wants.
+
+        Args:
+            app_id: the app.
+            handler: path of what runs it.
+            words: `arguments` and `options` by name, each None if the command has none.
+
+        Raises:
+            NotFoundError: no such app.
+            HostError: it is not enabled.
+            TransportError: it does not answer, or breaks off; raised from the body too.
+        """
+        app = await self._registry.app(app_id)
+        if app is None:
+            raise NotFoundError(f"ExApp {app_id} not found.")
+        if not app.enabled:
+            raise HostError(
+                f"ExApp {app_id} is disabled.", remedy=f"occ app_api:app:enable {app_id}"
+            )
+        async with self._client.ask_for_stream(
+            app,
+            self._url_of(app),
+            "POST",
+            f"/{handler.lstrip('/')}",
+            content=_php_json({"occ": dict(words)}),
+        ) as answer:
+            yield answer
+
     async def deliver_message(
         self, app_id: str, route: str, activity: Mapping[str, Any]
     ) -> Answer | None:
@@ -176,7 +209,7 @@ class Errands:
                     method,
                     target,
                     user_id=user_id,
-                    content=b"" if body is None else json.dumps(body).encode(),
+                    content=b"" if body is None else _php_json(body),
                     content_type="" if body is None else "application/json",
                     request_id=request_id,
                 )
@@ -186,3 +219,8 @@ class Errands:
             reason = f"no answer within {seconds:g} s"
         self._bus.emit(Notice(app_id, f"{method} {target}: {reason}"))
         return None
+
+
+def _php_json(value: Mapping[str, Any]) -> bytes:
+    """JSON as PHP writes it: ASCII, no blanks, slashes escaped."""
+    return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()

@@ -15,7 +15,7 @@ import anyio
 
 from appapi_host.cli import accounts, apps, configs, daemons, registries, removed, updates
 from appapi_host.cli.common import default_data_dir, timeouts_from
-from appapi_host.cli.exapp_commands import registered
+from appapi_host.cli.exapp_commands import owner_of_disabled, registered
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import (
     Argument,
@@ -92,7 +92,16 @@ def _find(name: str, session: Session) -> Command:
         return find(COMMANDS, name)
     except UsageError:
         theirs = anyio.run(registered, session)
-        return find({**COMMANDS, **theirs}, name)
+    try:
+        return find({**theirs, **COMMANDS}, name)
+    except UsageError as error:
+        app_id = anyio.run(owner_of_disabled, session, name)
+        if not app_id:
+            raise
+        raise UsageError(
+            f"{error.message}\nIt belongs to the ExApp {app_id}, which is disabled: "
+            f"occ app_api:app:enable {app_id}"
+        ) from None
 
 
 def _data_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -120,7 +129,7 @@ async def _list(session: Session, given: Input) -> int:
     namespace = given.arguments.get("namespace", "")
     shown = {
         name: command
-        for name, command in {**COMMANDS, **await registered(session)}.items()
+        for name, command in {**await registered(session), **COMMANDS}.items()
         if not namespace or name == namespace or name.startswith(f"{namespace}:")
     }
     if not shown:
@@ -130,7 +139,7 @@ async def _list(session: Session, given: Input) -> int:
 
 
 async def _help(session: Session, given: Input) -> int:
-    known = {**COMMANDS, **await registered(session)}
+    known = {**await registered(session), **COMMANDS}
     session.line(describe_command(find(known, given.arguments.get("command_name", "help"))))
     return 0
 

@@ -1,5 +1,6 @@
 """What an occ command works with: the host over the shared state, and where to print."""
 
+import codecs
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ class Session:
         self.err = err
         self._quiet = quiet
         self._warnings = warnings
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def hushed(self, silent: bool) -> "Session":  # noqa: FBT001  # the option --silent as it is
         """The same for a command that was told to be silent."""
@@ -68,6 +70,17 @@ class Session:
         """A line of the real occ."""
         if not self._quiet:
             print(text, file=self.out, flush=True)
+
+    def raw(self, piece: bytes) -> None:
+        """What an app prints, as it is and at once."""
+        if self._quiet:
+            return
+        if hasattr(self.out, "buffer"):
+            self.out.flush()
+            self.out.buffer.write(piece)
+        else:  # what a test passes
+            self.out.write(self._decoder.decode(piece))
+        self.out.flush()
 
     def cause(self, text: str) -> None:
         """Why something failed, where the real occ leaves that to the server log."""

@@ -4,6 +4,7 @@ One `Command` says everything: how its words are read (click does the reading), 
 its entries in `list` and `help`.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,20 +34,31 @@ _ABSENT: Final = "\0"
 
 
 class Value(Enum):
-    """Whether an option takes a value."""
+    """Whether an option takes a value; a negatable one has a second form, `--no-NAME`."""
 
     NONE = "none"
     REQUIRED = "required"
     OPTIONAL = "optional"
+    NEGATABLE = "negatable"
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional word."""
+    """A positional word.
+
+    Args:
+        name: how it is called.
+        description: for `help`.
+        required: whether it must be given.
+        repeatable: it takes all words that are left; only for the last one.
+        default: shown by `help`; who runs the command fills it in.
+    """
 
     name: str
     description: str = ""
     required: bool = True
+    repeatable: bool = False
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +71,14 @@ class Option:
         value: whether it takes a value.
         default: its value when it is not given.
         repeatable: each occurrence counts.
-        shortcut: one letter, empty for none.
+        shortcut: letters, several forms separated by `|`; empty for none.
         hidden: understood, because older command lines have it, but not advertised.
     """
 
     name: str
     description: str = ""
     value: Value = Value.NONE
-    default: str | None = None
+    default: Any = None
     repeatable: bool = False
     shortcut: str = ""
     hidden: bool = False
@@ -79,10 +91,12 @@ class Input:
     Args:
         arguments: by name; those that were left out are missing.
         options: by name: a flag's truth, a text, or a tuple of texts.
+        rest: the words of a repeatable argument.
     """
 
     arguments: Mapping[str, str]
     options: Mapping[str, Any]
+    rest: tuple[str, ...] = ()
 
     def flag(self, name: str) -> bool:
         """Whether a flag was given."""
@@ -108,6 +122,8 @@ class Command:
         run: does it; gets the context that `occ` makes and the input, returns the exit code.
         arguments: required ones first.
         options: in the order of the usage line.
+        usages: further lines of usage, for instance examples.
+        hidden: left out by `list`.
     """
 
     name: str
@@ -115,6 +131,8 @@ class Command:
     run: Callable[[Any, Input], Awaitable[int]] = field(repr=False)
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option, ...] = ()
+    usages: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 class UsageError(Exception):
@@ -198,10 +216,15 @@ def parse(command: Command, words: Sequence[str]) -> Input:
     Raises:
         UsageError: an option that does not exist or lacks its value, too few or too many arguments.
     """
+    _check_unique(command)
     reader = click.Command(
         command.name,
         params=[
-            *(_reading(option) for option in (*command.options, *GLOBAL_OPTIONS)),
+            *(
+                reading
+                for option in (*command.options, *GLOBAL_OPTIONS)
+                for reading in _readings(option)
+            ),
             click.Argument(["words"], nargs=-1, type=click.UNPROCESSED),
         ],
         add_help_option=False,
@@ -217,46 +240,105 @@ def parse(command: Command, words: Sequence[str]) -> Input:
             f'The "{error.option_name}" option does not accept a value.', command
         ) from None
     positional: tuple[str, ...] = found.pop("words")
-    options: dict[str, Any] = {}
-    for option in (*command.options, *GLOBAL_OPTIONS):
-        value = found[_identifier(option)]
-        values = value if isinstance(value, tuple) else (value,)
-        if option.value is Value.REQUIRED and _ABSENT in values:
-            raise UsageError(f'The "--{option.name}" option requires a value.', command)
-        if isinstance(value, tuple):
-            value = tuple(text for text in value if text != _ABSENT)
-        options[option.name] = option.default if value in (None, _ABSENT) else value
+    options = {
+        option.name: _option_value(command, option, found)
+        for option in (*command.options, *GLOBAL_OPTIONS)
+    }
     if options["help"] or options["version"]:
         return Input({}, options)
-    if len(positional) > len(command.arguments):
-        expected = " ".join(f'"{argument.name}"' for argument in command.arguments)
+    return _with_arguments(command, positional, options)
+
+
+def _check_unique(command: Command) -> None:
+    """See that no option of an app's command stands for a global one too, as Symfony does."""
+    names: set[str] = set()
+    shortcuts: set[str] = set()
+    for option in (*command.options, *GLOBAL_OPTIONS):
+        if option.name in names:
+            raise UsageError(f'An option named "{option.name}" already exists.')
+        names.add(option.name)
+        for shortcut in _shortcuts(option):
+            if shortcut in shortcuts:
+                raise UsageError(f'An option with shortcut "{shortcut}" already exists.')
+            shortcuts.add(shortcut)
+
+
+def _option_value(command: Command, option: Option, found: Mapping[str, Any]) -> Any:
+    value = found[_identifier(option)]
+    if option.value is Value.NEGATABLE:
+        if found[_identifier(option, "no")]:
+            return False
+        return value or option.default
+    if isinstance(value, tuple):
+        if option.value is Value.REQUIRED and _ABSENT in value:
+            raise UsageError(f'The "--{option.name}" option requires a value.', command)
+        given = tuple(text for text in value if text != _ABSENT)
+        return given or option.default or ()
+    if value is None:
+        return option.default
+    if value != _ABSENT:
+        return value
+    if option.value is Value.REQUIRED:
+        raise UsageError(f'The "--{option.name}" option requires a value.', command)
+    return None  # given without a value, which is not the same as left out
+
+
+def _with_arguments(
+    command: Command, positional: Sequence[str], options: Mapping[str, Any]
+) -> Input:
+    arguments = command.arguments
+    has_rest = bool(arguments) and arguments[-1].repeatable
+    singles = arguments[:-1] if has_rest else arguments
+    if len(positional) > len(singles) and not has_rest:
+        expected = " ".join(f'"{argument.name}"' for argument in arguments)
         text = f'Too many arguments to "{command.name}" command, expected arguments {expected}.'
         if not expected:
             text = f'No arguments expected for "{command.name}" command, got "{positional[0]}".'
         raise UsageError(text, command)
-    missing = [a.name for a in command.arguments[len(positional) :] if a.required]
+    missing = [a.name for a in arguments[len(positional) :] if a.required]
     if missing:
         raise UsageError(f'Not enough arguments (missing: "{", ".join(missing)}").', command)
-    names = (argument.name for argument in command.arguments)
-    return Input(dict(zip(names, positional, strict=False)), options)
-
-
-def _identifier(option: Option) -> str:
-    return "option_" + option.name.replace("-", "_")
-
-
-def _reading(option: Option) -> click.Option:
-    spellings = [_identifier(option), f"--{option.name}"]
-    if option.shortcut:
-        spellings.append(f"-{option.shortcut}")
-    if option.value is Value.NONE:
-        if option.repeatable:
-            return click.Option(spellings, count=True)
-        return click.Option(spellings, is_flag=True)
-    # Never insisting on a value, because click would take the next word even if it is an option.
-    return click.Option(
-        spellings, is_flag=False, flag_value=_ABSENT, multiple=option.repeatable, default=None
+    names = (argument.name for argument in singles)
+    return Input(
+        dict(zip(names, positional, strict=False)), options, tuple(positional[len(singles) :])
     )
+
+
+def _identifier(option: Option, form: str = "option") -> str:
+    """A name that Python allows, whatever the option is called."""
+    return f"{form}_{option.name.encode().hex()}"
+
+
+def _shortcuts(option: Option) -> list[str]:
+    found = (each.strip().lstrip("-") for each in option.shortcut.split("|"))
+    return [each for each in found if each]
+
+
+def _readings(option: Option) -> list[click.Option]:
+    name = _identifier(option)
+    spellings = [name, f"--{option.name}", *(f"-{each}" for each in _shortcuts(option))]
+    match option.value:
+        case Value.NONE if option.repeatable:
+            return [click.Option(spellings, count=True)]
+        case Value.NONE:
+            return [click.Option(spellings, is_flag=True)]
+        case Value.NEGATABLE:
+            # Two flags, because click knows no third state between the forms of one.
+            return [
+                click.Option(spellings, is_flag=True),
+                click.Option([_identifier(option, "no"), f"--no-{option.name}"], is_flag=True),
+            ]
+        case _:
+            # Never insisting on a value: click would take the next word even if it is an option.
+            return [
+                click.Option(
+                    spellings,
+                    is_flag=False,
+                    flag_value=_ABSENT,
+                    multiple=option.repeatable,
+                    default=None,
+                )
+            ]
 
 
 def usage(command: Command) -> str:
@@ -264,16 +346,24 @@ def usage(command: Command) -> str:
     parts = [command.name, *(_option_usage(o) for o in command.options if not o.hidden)]
     if len(parts) > 1 and command.arguments:
         parts.append("[--]")
-    parts += [f"<{a.name}>" if a.required else f"[<{a.name}>]" for a in command.arguments]
+    parts += [_argument_usage(argument) for argument in command.arguments]
     return " ".join(parts)
 
 
+def _argument_usage(argument: Argument) -> str:
+    dots = "..." if argument.repeatable else ""
+    name = f"<{argument.name}>{dots}"
+    return name if argument.required else f"[{name}]"
+
+
 def _option_usage(option: Option) -> str:
-    shortcut = f"-{option.shortcut}|" if option.shortcut else ""
+    shortcut = "".join(f"-{each}|" for each in _shortcuts(option))
     value = option.name.upper()
     match option.value:
         case Value.NONE:
             return f"[{shortcut}--{option.name}]"
+        case Value.NEGATABLE:
+            return f"[{shortcut}--{option.name}|--no-{option.name}]"
         case Value.REQUIRED:
             return f"[{shortcut}--{option.name} {value}]"
         case Value.OPTIONAL:
@@ -284,11 +374,14 @@ def describe_command(command: Command) -> str:
     """The text of `help COMMAND`."""
     lines = ["Description:", f"  {command.description}", "", "Usage:"]
     shown = [option for option in command.options if not option.hidden]
-    short = " ".join(f"<{a.name}>" if a.required else f"[<{a.name}>]" for a in command.arguments)
+    short = " ".join(_argument_usage(argument) for argument in command.arguments)
     middle = " [options] [--]" if shown and short else " [options]" if shown else ""
     lines.append(f"  {command.name}{middle} {short}".rstrip())
+    for example in command.usages:
+        named = example if example.startswith(command.name) else f"{command.name} {example}"
+        lines.append(f"  {named}")
     globals_ = [option for option in GLOBAL_OPTIONS if not option.hidden]
-    rows = [(a.name, a.description) for a in command.arguments]
+    rows = [(a.name, f"{a.description}{_shown_default(a.default)}") for a in command.arguments]
     option_rows = [(_option_head(o), _option_text(o)) for o in (*shown, *globals_)]
     width = max(len(head) for head, _ in (*rows, *option_rows))
     if rows:
@@ -302,11 +395,14 @@ def describe_command(command: Command) -> str:
 
 
 def _option_head(option: Option) -> str:
-    shortcut = f"-{option.shortcut}, " if option.shortcut else "    "
+    shortcut = "|".join(f"-{each}" for each in _shortcuts(option))
+    shortcut = f"{shortcut}, " if shortcut else "    "
     value = option.name.upper()
     match option.value:
         case Value.NONE:
             return f"{shortcut}--{option.name}"
+        case Value.NEGATABLE:
+            return f"{shortcut}--{option.name}|--no-{option.name}"
         case Value.REQUIRED:
             return f"{shortcut}--{option.name}={value}"
         case Value.OPTIONAL:
@@ -314,15 +410,21 @@ def _option_head(option: Option) -> str:
 
 
 def _option_text(option: Option) -> str:
-    default = f' [default: "{option.default}"]' if option.default else ""
     several = (
         " (multiple values allowed)" if option.repeatable and option.value is not Value.NONE else ""
     )
-    return f"{option.description}{default}{several}"
+    return f"{option.description}{_shown_default(option.default)}{several}"
+
+
+def _shown_default(default: Any) -> str:
+    if default in (None, "", [], ()):
+        return ""
+    return f" [default: {json.dumps(default, ensure_ascii=False, separators=(',', ':'))}]"
 
 
 def describe_commands(commands: Mapping[str, Command], *, title: str) -> str:
     """The text of `list`."""
+    commands = {name: command for name, command in commands.items() if not command.hidden}
     shown = [option for option in GLOBAL_OPTIONS if not option.hidden]
     width = max(len(name) for name in (*commands, *(_option_head(o) for o in shown)))
     lines = [title, "", "Usage:", "  command [options] [arguments]", "", "Options:"]
