@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tables import Limit, show
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.host.test_info_xml_corpus import CORPUS, read
@@ -23,11 +25,12 @@ def seconds(data: bytes) -> float:
 
 
 def main() -> int:
-    """Print the three slowest; returns the exit code."""
+    """Show the three slowest; returns the exit code."""
     slowest = sorted(((seconds(data), name) for name, data in CORPUS.items()), reverse=True)[:3]
-    for took, name in slowest:
-        sys.stdout.write(f"{took * 1000:6.1f} ms  {name}\n")
-    return int(slowest[0][0] > 0.1)
+    return show(
+        f"The slowest of {len(CORPUS)} broken descriptions",
+        [Limit(name, "≤ 100 ms", f"{took * 1000:.1f} ms", took <= 0.1) for took, name in slowest],
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,269 @@
+"""What installing, switching and removing cost on a Docker Engine, without the app's own time.
+
+It starts an engine and a registry of its own and ends them, as the tests in tests/docker do. The
+app's own times come from the engine's events and from the app, which prints when it listens. The
+peer is the recorded run of AppAPI 32 in tests/wire/docker-install.jsonl and occ.json.
+
+`python tests/benchmarks/containers.py` exits with 1 when a limit is missed.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+from tables import Limit, show
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from appapi_host.host import Host
+from appapi_host.info_rules import DockerInstall
+from appapi_host.info_xml import AppInfo
+from appapi_host.records import AccessLevel, Daemon, Route
+from appapi_host.testing import live_host
+from tests.docker.engines import (
+    DockerEngine,
+    docker_engine,
+    free_bridge,
+    free_network,
+    free_port,
+    remove_everything,
+)
+from tests.docker.install import PATH, obstacle
+from tests.docker.python_image import python_image
+from tests.docker.registry import Registry, docker_registry
+
+HERE = Path(__file__).parent
+WIRE = HERE.parent / "wire"
+AT_ONCE = 10
+DOCKERFILE = """\
+FROM exd/python:1
+COPY plain_app.py contained.py /
+ENV MODE=init
+STOPSIGNAL SIGINT
+CMD ["python3", "/contained.py"]
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things are measured.
+
+    Args:
+        engine: of our own.
+        registry: has the image.
+        folder: for the data of hosts.
+        rounds: repetitions.
+    """
+
+    engine: DockerEngine
+    registry: Registry
+    folder: Path
+    rounds: int
+
+    def info(self, app_id: str = "bench") -> AppInfo:
+        return AppInfo(
+            id=app_id,
+            name="Bench",
+            version="1.0.0",
+            docker_install=DockerInstall(self.registry.address, "plain", "1"),
+            port=free_port(),
+            routes=(Route(".*", "GET", AccessLevel.PUBLIC),),
+        )
+
+    def event(self, app_id: str, action: str, since: float) -> float:
+        """When the engine last did something to a container, in seconds since 1970."""
+        words = [
+            *("events", "--since", f"{since:.9f}", "--until", f"{time.time():.9f}"),
+            *("--filter", f"container=nc_app_{app_id}", "--filter", f"event={action}"),
+            *("--format", "{{.TimeNano}}"),
+        ]
+        return int(self.engine.docker(*words).split()[-1]) / 1e9
+
+    def own_start(self, app_id: str, since: float) -> float:
+        """Seconds from the start of a container to its app's listening."""
+        printed = self.engine.docker("logs", "--since", f"{since:.9f}", f"nc_app_{app_id}")
+        listening = re.findall(r"^listening (\S+)$", printed, re.MULTILINE)
+        return float(listening[-1]) - self.event(app_id, "start", since)
+
+    def own_stop(self, app_id: str, since: float) -> float:
+        """Seconds from the signal to the end of an app."""
+        return self.event(app_id, "die", since) - self.event(app_id, "kill", since)
+
+    def requests(self, seen: int) -> int:
+        """How much the engine was asked since its log had that size."""
+        return self.engine.log.read_bytes()[seen:].count(b'msg="Calling ')
+
+
+@contextmanager
+def bench(rounds: int) -> Iterator[Bench]:
+    """Start everything; end it with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="exb-", dir="/tmp"))
+    os.environ |= {"PATH": PATH, "DOCKER_CONFIG": str(folder / "config")}
+    for name in ("DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"):
+        os.environ.pop(name, None)
+    try:
+        with (
+            docker_engine(folder / "e", free_bridge(), free_network(), "--debug") as engine,
+            docker_registry(folder / "registry") as registry,
+        ):
+            archive = python_image(folder / "python")
+            engine.docker("import", archive, "exd/python:1")
+            context = folder / "context"
+            context.mkdir()
+            shutil.copy(HERE / "subjects" / "contained.py", context)
+            shutil.copy(HERE.parent / "live" / "plain_app.py", context)
+            (context / "Dockerfile").write_text(DOCKERFILE)
+            reference = f"{registry.address}/plain:1"
+            engine.docker("build", "--quiet", "--tag", reference, context)
+            engine.docker("push", "--quiet", reference)
+            yield Bench(engine, registry, folder, rounds)
+            remove_everything(engine.docker)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Samples:
+    """Seconds of each round, and requests."""
+
+    install: list[float]
+    whole_install: list[float]
+    switch: list[float]
+    removal: list[float]
+    requests: list[int]
+
+
+async def one_by_one(bench: Bench, host: Host) -> Samples:
+    """Install, switch off and on, and remove, again and again."""
+    samples = Samples([], [], [], [], [])
+    for number in range(bench.rounds + 1):
+        size = bench.engine.log.stat().st_size
+        at, began = time.time(), time.perf_counter()
+        await host.register(bench.info(), daemon="docker")
+        took = time.perf_counter() - began
+        install = took - bench.own_start("bench", at)
+        requests = bench.requests(size)
+
+        at, began = time.time(), time.perf_counter()
+        await host.disable("bench")
+        await host.enable("bench")
+        switch = time.perf_counter() - began - bench.own_start("bench", at)
+
+        at, began = time.time(), time.perf_counter()
+        await host.unregister("bench", rm_data=True)
+        removal = time.perf_counter() - began - bench.own_stop("bench", at)
+        if number:  # the first one pays for imports and caches
+            samples.install.append(install)
+            samples.whole_install.append(took)
+            samples.switch.append(switch)
+            samples.removal.append(removal)
+            samples.requests.append(requests)
+    return samples
+
+
+async def at_once(bench: Bench, host: Host) -> float:
+    """Seconds until as many apps are enabled that were all registered at the same moment."""
+    infos = [bench.info(f"bench{number}") for number in range(AT_ONCE)]
+    began = time.perf_counter()
+    async with anyio.create_task_group() as group:
+        for info in infos:
+            group.start_soon(partial(host.register, info, daemon="docker"))
+    took = time.perf_counter() - began
+    async with anyio.create_task_group() as group:
+        for info in infos:
+            group.start_soon(partial(host.unregister, info.id, rm_data=True))
+    return took
+
+
+async def measured(bench: Bench) -> tuple[Samples, list[float]]:
+    """All that is measured."""
+    async with live_host(bench.folder / "host") as test_host:
+        host = test_host.host
+        config = {"net": "host", "nextcloud_url": test_host.url}
+        daemon = Daemon("docker", "", "docker-install", "http", "", config)
+        await host.register_daemon(replace(daemon, host=str(bench.engine.socket)))
+        samples = await one_by_one(bench, host)
+        together = [await at_once(bench, host) for _ in range(max(2, bench.rounds // 3))]
+    return samples, together
+
+
+def recorded() -> tuple[int, dict[str, float]]:
+    """Requests to the engine of AppAPI's install, and the seconds of some rows of occ.json."""
+    lines = (WIRE / "docker-install.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    first = next(n for n, row in enumerate(rows) if "images/create" in row.get("target", ""))
+    uploads = sum("/archive" in row.get("target", "") for row in rows)
+    requests = sum("target" in row for row in rows[first:]) - uploads + 146
+    rows = json.loads((WIRE / "occ.json").read_text())
+    numbers = {"install": 28, "disable": 31, "enable": 33, "unregister": 27}
+    return requests, {name: rows[number]["seconds"] for name, number in numbers.items()}
+
+
+def limits(samples: Samples, together: list[float]) -> list[Limit]:
+    """The table."""
+    asked, seconds = recorded()
+    requests = max(samples.requests)
+    one, ten = statistics.median(samples.whole_install), statistics.median(together)
+
+    def row(what: str, limit: float, values: list[float], peer: str) -> Limit:
+        value = statistics.median(values)
+        shown = f"{value:.3f} s ({min(values):.3f} to {max(values):.3f})"
+        return Limit(what, f"≤ {limit:g} s", shown, value <= limit, peer)
+
+    install, switch = seconds["install"], seconds["disable"] + seconds["enable"]
+    return [
+        row(
+            "register to enabled, warm image, without the app's own start",
+            *(0.6, samples.install, f"{install:.1f} s with it"),
+        ),
+        row(
+            "disable and enable, without the app's own start",
+            *(0.4, samples.switch, f"{switch:.1f} s with it"),
+        ),
+        row(
+            "unregister with data, without the app's own stop",
+            *(0.5, samples.removal, f"{seconds['unregister']:.1f} s with it"),
+        ),
+        Limit(
+            f"{AT_ONCE} installs at once",
+            "≤ 3 x one",
+            f"{ten:.2f} s, {ten / one:.1f} x one ({one:.2f} s)",
+            ten <= 3 * one,
+        ),
+        Limit(
+            "requests to the engine for one install",
+            f"≤ {asked // 3}",
+            str(requests),
+            requests <= asked / 3,
+            str(asked),
+        ),
+    ]
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="repetitions (default 7)")
+    options = parser.parse_args()
+    if reason := obstacle():
+        sys.stdout.write(f"containers are not measured here: {reason}\n")
+        return 1 if os.environ.get("CI") else 0
+    with bench(options.rounds) as prepared:
+        samples, together = anyio.run(measured, prepared)
+    return show("On a Docker Engine", limits(samples, together), peer="AppAPI 32")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
