@@ -42,6 +42,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.documents",
         "appapi_host.errors",
         "appapi_host.records",
+        "appapi_host.registry",
         "appapi_host.settings",
     ),
     "appapi_host.users": (
