@@ -20,10 +20,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appapi_host.asgi import bind, create_app, serve
+from appapi_host.callers import signer
 from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
-from appapi_host.ocs import create_ocs_app, signer
+from appapi_host.ocs import create_ocs_app
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.throttling import client_address
 

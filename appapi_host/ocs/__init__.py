@@ -5,10 +5,9 @@ import pkgutil
 from typing import Final
 
 from appapi_host.host import Host
-from appapi_host.ocs._authentication import signer
 from appapi_host.ocs._routing import Family, OCSApplication
 
-__all__ = ["FAMILIES", "create_ocs_app", "signer"]
+__all__ = ["FAMILIES", "create_ocs_app"]
 
 # Once, with the import and not for each host, because reading the folder blocks.
 FAMILIES: Final[tuple[Family, ...]] = tuple(

@@ -1,4 +1,4 @@
-"""Who asks: the one place where requests to the OCS API are authenticated and refused.
+"""Who may: the one place where requests to the OCS API are refused for whom they come from.
 
 Each refusal tells the client the same, whatever the cause; the cause goes to the host's own output,
 where the developer of the app looks for it.
@@ -6,28 +6,18 @@ where the developer of the app looks for it.
 Source: AppAPI documentation, Authentication; order of checks measured on AppAPI 32.0.0.
 """
 
-import base64
-import hmac
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from appapi_host.basic_auth import CHALLENGE
+from appapi_host.callers import Caller, WhileDisabled, identify_caller
 from appapi_host.host import Host
-from appapi_host.identity import identify
-from appapi_host.ocs._versions import is_newer
-from appapi_host.records import AppRecord, User
-from appapi_host.throttling import APPS, Throttled
+from appapi_host.throttling import APPS
 from exapp_sdk.errors import OCSError
-from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
 from exapp_sdk.protocol.ocs import NOT_AUTHENTICATED
 
-__all__ = ["Auth", "Caller", "OCSRefusal", "WhileDisabled", "authenticate", "signer"]
-
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
-_UPDATING: Final = frozenset({"install", "update"})
+__all__ = ["Auth", "Caller", "OCSRefusal", "WhileDisabled", "authenticate"]
 
 
 class Auth(Enum):
@@ -50,19 +40,6 @@ class Auth(Enum):
 
 
 _OF_APPS: Final = frozenset({Auth.APP, Auth.APP_USER, Auth.EX_APP})
-
-
-class WhileDisabled(Enum):
-    """Whether the app itself may call an endpoint while it is disabled."""
-
-    REFUSED = auto()
-    WHILE_INSTALLING = auto()
-    """Only while it is being installed or updated.
-
-    AppAPI allows this since 33.0.1. The AppAPI 32 that this host announces refuses, which only
-    makes a report get lost, so the newer rule is followed for every version.
-    """
-    ALLOWED = auto()
 
 
 class OCSRefusal(OCSError):  # noqa: N818  # how endpoints say "no", not something gone wrong
@@ -94,27 +71,6 @@ class OCSRefusal(OCSError):  # noqa: N818  # how endpoints say "no", not somethi
         super().__init__(statuscode, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is behind a request.
-
-    Args:
-        app: the app whose signature was right.
-        user: the acting user, or the one who signed in.
-        refusal: why authentication failed, empty if it did not.
-        has_wrong_password: it failed because of basic auth.
-        has_proof: False for a request by session that some other page may have caused.
-        is_attempt: it failed in a way that counts against the address.
-    """
-
-    app: AppRecord | None = None
-    user: User | None = None
-    refusal: str = ""
-    has_wrong_password: bool = False
-    has_proof: bool = True
-    is_attempt: bool = False
-
-
 async def authenticate(
     host: Host,
     headers: Iterable[tuple[bytes, bytes]],
@@ -136,7 +92,7 @@ async def authenticate(
         OCSRefusal: they may not.
         Throttled: too many attempts from there failed.
     """
-    caller = await _identify(host, headers, while_disabled, address)
+    caller = await identify_caller(host, headers, while_disabled, address=address)
     if auth is Auth.PUBLIC:
         return caller if caller.has_proof and not caller.refusal else Caller()
     if auth in _OF_APPS:
@@ -180,26 +136,6 @@ def _check_user(caller: Caller, *, needs_admin: bool) -> None:
         )
 
 
-async def signer(
-    host: Host, headers: Iterable[tuple[bytes, bytes]], *, address: str = ""
-) -> Caller:
-    """Who signed a request, before anything else of it is looked at.
-
-    A disabled app counts: which endpoints it may use is decided by `authenticate()`. Passwords are
-    not even compared.
-
-    Returns:
-        The caller, or why there is none.
-    """
-    headers = list(headers)
-    if not any(name == b"authorization-app-api" for name, _ in headers):
-        return Caller(refusal="the request is not signed by an app")
-    try:
-        return await _identify(host, headers, WhileDisabled.ALLOWED, address)
-    except Throttled as error:
-        return Caller(refusal=str(error))
-
-
 def _not_signed(auth: Auth, note: str) -> OCSRefusal:
     if auth is Auth.EX_APP:
         return OCSRefusal(412, data={"message": "ExApp required"}, note=note, is_bare=True)
@@ -208,95 +144,3 @@ def _not_signed(auth: Auth, note: str) -> OCSRefusal:
 
 def _not_logged_in(note: str) -> OCSRefusal:
     return OCSRefusal(NOT_AUTHENTICATED, "Current user is not logged in", note=note)
-
-
-async def _identify(
-    host: Host,
-    headers: Iterable[tuple[bytes, bytes]],
-    while_disabled: WhileDisabled,
-    address: str,
-) -> Caller:
-    headers = list(headers)
-    values: dict[bytes, bytes] = {}
-    doubled = False
-    for name, value in headers:
-        if name in (b"authorization-app-api", b"ex-app-id", b"ex-app-version", b"authorization"):
-            doubled = doubled or name in values
-            values[name] = value
-    # The signature comes before any other login, and nothing else is tried when it fails.
-    signature = values.get(b"authorization-app-api")
-    if signature is not None:
-        if doubled:
-            return Caller(refusal="an authentication header is there twice")
-        host.throttle.check(APPS, address)
-        caller = await _signed(
-            host,
-            values.get(b"ex-app-id", b""),
-            values.get(b"ex-app-version", b""),
-            signature,
-            while_disabled,
-        )
-        if caller.is_attempt:
-            host.throttle.failed(APPS, address)
-        elif caller.app is not None:
-            host.throttle.succeeded(APPS, address)
-        return caller
-    identity = await identify(host, headers, address=address)
-    return Caller(
-        user=identity.user,
-        refusal=identity.refusal,
-        has_wrong_password=bool(identity.refusal),
-        has_proof=identity.has_proof,
-    )
-
-
-async def _signed(
-    host: Host,
-    app_header: bytes,
-    version_header: bytes,
-    signature: bytes,
-    while_disabled: WhileDisabled,
-) -> Caller:
-    """The checks in the order of the real AppAPI, which decides which cause gets noted."""
-    if max(len(app_header), len(version_header), len(signature)) > MAX_HEADER_BYTES:
-        return Caller(refusal="an authentication header is too long")
-    app_id = app_header.decode("utf-8", "replace")
-    if not app_id:
-        return Caller(refusal="EX-APP-ID is missing")
-    app = await host.registry.app(app_id)
-    if app is None:
-        return Caller(refusal=f"no app {app_id!r} is registered", is_attempt=True)
-    user_id, colon, secret = _lenient_base64(signature).partition(b":")
-    if not hmac.compare_digest(secret, app.secret.reveal().encode()) or not colon:
-        refusal = "AUTHORIZATION-APP-API does not hold the secret of the app"
-        return Caller(refusal=refusal, is_attempt=True)
-    if not app.enabled and not _is_exempt(app, while_disabled):
-        return Caller(refusal=f"the app is disabled (state: {app.state.value})")
-    version = version_header.decode("utf-8", "replace")
-    if not version:
-        return Caller(refusal="EX-APP-VERSION is missing")
-    user = None
-    if user_id:
-        user = await host.registry.user(user_id.decode("utf-8", "replace"))
-        if user is None:
-            return Caller(refusal=f"no user {user_id.decode('utf-8', 'replace')!r}")
-        if not user.is_enabled:
-            return Caller(refusal=f"the user {user.user_id!r} is disabled")
-    # Plain ASCII, because it will stand in headers to the app.
-    if version != app.version and version.isascii() and is_newer(version, app.version):
-        await host.app_version_seen(app_id, version)
-    return Caller(app, user)
-
-
-def _is_exempt(app: AppRecord, while_disabled: WhileDisabled) -> bool:
-    if while_disabled is WhileDisabled.WHILE_INSTALLING:
-        return app.status.type in _UPDATING
-    return while_disabled is WhileDisabled.ALLOWED
-
-
-def _lenient_base64(text: bytes) -> bytes:
-    """Decode as PHP does: what is not in the alphabet is skipped, padding does not matter."""
-    kept = _NOT_BASE64.sub(b"", text)
-    if len(kept) % 4 == 1:
-        kept = kept[:-1]
-    return base64.b64decode(kept + b"=" * (-len(kept) % 4))

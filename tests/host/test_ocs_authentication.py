@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appapi_host.ocs._authentication import _lenient_base64
+from appapi_host.callers import _lenient_base64
 from appapi_host.ocs._routing import Auth, Call, Family, OCSApplication
 from exapp_sdk.protocol.lifecycle import State
 from exapp_sdk.protocol.status import Status

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from appapi_host.ocs._versions import is_newer
+from appapi_host.versions import is_newer
 
 ASCENDING = ["zzz", "1.0-dev", "1.0-alpha1", "1.0b2", "1.0RC1", "1.0", "1.0.0", "1.0.1", "1.0pl1"]
 
