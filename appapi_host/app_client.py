@@ -94,7 +94,7 @@ class StreamedAnswer:
     """
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: list[tuple[bytes, bytes]]
     body: AsyncGenerator[bytes, None]
 
 
@@ -248,7 +248,7 @@ class AppClient:
                 self._emit(exchange, started)
                 yield StreamedAnswer(
                     response.status_code,
-                    _header_list(response),
+                    list(response.headers.raw),
                     _decoded_pieces(response, method, url + target),
                 )
         except TransportError as error:
@@ -267,7 +267,7 @@ class AppClient:
         *,
         method: str,
         target: str,
-        headers: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[bytes, bytes]],
         content: AsyncIterable[bytes] | bytes | None = None,
     ) -> AsyncIterator[StreamedAnswer]:
         """Send a request as it is and hand out the answer while it arrives.
@@ -285,15 +285,13 @@ class AppClient:
         Raises:
             TransportError: the app cannot be reached, or breaks off; raised from the body too.
         """
-        # As bytes, because httpx takes text for ASCII, and a browser may send more than that.
-        raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         with _translated(method, url + target):
-            request = httpx.Request(method, url + target, headers=raw_headers, content=content)
+            request = httpx.Request(method, url + target, headers=headers, content=content)
             response = await self._transport(app, self._network).handle_async_request(request)
         try:
             yield StreamedAnswer(
                 response.status_code,
-                _header_list(response),
+                list(response.headers.raw),
                 _pieces(response, method, url + target),
             )
         finally:

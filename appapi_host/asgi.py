@@ -25,7 +25,7 @@ from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
 from appapi_host.ocs.capabilities import PRODUCT, VERSIONS
 from appapi_host.pages import html_page
-from appapi_host.proxy import PROXY_PREFIXES, Proxy
+from appapi_host.proxy import BUILT_IN_PREFIX, PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
 
 __all__ = ["bind", "create_app", "serve"]
@@ -104,7 +104,7 @@ class _Application:
     async def _index(self) -> bytes:
         rows = []
         for app in await self._host.registry.apps():
-            link = f"{PROXY_PREFIXES[0]}{app.app_id}/"
+            link = f"{BUILT_IN_PREFIX}{app.app_id}/"
             routes = "".join(
                 f"<li><code>{html.escape(route.verb)} {html.escape(route.url)}</code> "
                 f"{route.access_level.name}</li>"

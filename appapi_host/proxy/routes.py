@@ -1,6 +1,6 @@
 """Which declared route decides about a path, and which paths no route can open.
 
-Source: AppAPI documentation, Routes; matching as in AppAPI's development branch.
+Source: AppAPI documentation, Routes; matching as in AppAPI's development branch, and as in HaRP.
 """
 
 import re
@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
+from appapi_host.proxy.profiles import Matching
 from appapi_host.records import Route
 from exapp_sdk.protocol.lifecycle import LIFECYCLE_PATHS
 
@@ -21,35 +22,40 @@ _MAX_DECODINGS: Final = 5
 _SEPARATORS: Final = re.compile(r"[/\\]")
 
 
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
+@lru_cache(maxsize=2048)
+def _compiled(pattern: str, flags: re.RegexFlag) -> re.Pattern[str] | None:
     with warnings.catch_warnings():
         # Dubious but valid patterns are the app's own affair.
         warnings.simplefilter("ignore")
         try:
-            return re.compile(pattern, re.IGNORECASE)
+            return re.compile(pattern, flags)
         except (re.error, RecursionError, OverflowError):
             return None
 
 
-def match_route(routes: Sequence[Route], method: str, path: str) -> tuple[int, Route] | None:
+def match_route(
+    routes: Sequence[Route], method: str, path: str, matching: Matching
+) -> tuple[int, Route] | None:
     """The route that decides about a request, with its index; None if there is none.
 
-    The first route with path and verb decides, whatever its access level. The pattern is tried at
-    the start of `/path` and then of `path`; case does not count; the text of the verbs must contain
-    the verb; an invalid pattern matches nothing.
+    The first one that matches decides, whatever its access level. The pattern is tried at the start
+    of `/path`; an invalid one matches nothing. Where verbs count, the text of the verbs must
+    contain the verb.
 
     Args:
         routes: in the order of the declaration.
         method: HTTP verb.
-        path: decoded, without its leading slash.
+        path: without its leading slash.
+        matching: what else counts.
     """
+    flags = re.IGNORECASE if matching.ignores_case else re.NOFLAG
+    slashed = "/" + path
     for index, route in enumerate(routes):
-        pattern = _compiled(route.url)
+        pattern = _compiled(route.url, flags)
         if (
             pattern is not None
-            and method in route.verb.upper()
-            and (pattern.match("/" + path) or pattern.match(path))
+            and (not matching.heeds_verb or method in route.verb.upper())
+            and (pattern.match(slashed) or (matching.also_bare and pattern.match(path)))
         ):
             return index, route
     return None
@@ -57,7 +63,7 @@ def match_route(routes: Sequence[Route], method: str, path: str) -> tuple[int, R
 
 def described(route: Route) -> str:
     """A route in one line, for messages."""
-    validity = "" if _compiled(route.url) else ", not a valid regular expression"
+    validity = "" if _compiled(route.url, re.NOFLAG) else ", not a valid regular expression"
     return f"{route.url} ({route.verb}, {route.access_level.name}{validity})"
 
 
