@@ -45,16 +45,20 @@ class Throttled(Exception):  # noqa: N818  # a decision, not something gone wron
 
     Args:
         address: who.
+        max_attempts: how many failures are allowed.
+        window: in how many seconds.
     """
 
     MESSAGE: Final = "Reached maximum delay"
     """The words of Nextcloud for OCS."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, max_attempts: int = MAX_ATTEMPTS, window: float = WINDOW
+    ) -> None:
         self.address = address
         super().__init__(
-            f"more than {MAX_ATTEMPTS} failed attempts from {address or 'nowhere'} in "
-            f"{WINDOW / 60:g} minutes"
+            f"more than {max_attempts} failed attempts from {address or 'nowhere'} in "
+            f"{window / 60:g} minutes"
         )
 
 
@@ -64,10 +68,21 @@ class Throttle:
     Args:
         is_on: otherwise nobody has to wait and nothing is counted.
         clock: seconds; only differences matter.
+        max_attempts: failures within `window` after which an address is refused.
+        window: seconds.
     """
 
-    def __init__(self, *, is_on: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        is_on: bool,
+        clock: Callable[[], float] = time.monotonic,
+        max_attempts: int = MAX_ATTEMPTS,
+        window: float = WINDOW,
+    ) -> None:
         self.is_on = is_on
+        self._max_attempts = max_attempts
+        self._window = window
         self._clock = clock
         # The newest failures of each, oldest first: more than these never matter.
         self._failures: dict[tuple[str, str], deque[float]] = {}
@@ -80,8 +95,8 @@ class Throttle:
         """
         if self._failures:
             failures = self._failures.get((action, _network(address)))
-            if failures and self._count(failures, WINDOW) > MAX_ATTEMPTS:
-                raise Throttled(address)
+            if failures and self._count(failures, self._window) > self._max_attempts:
+                raise Throttled(address, self._max_attempts, self._window)
 
     async def pause(self, action: str, address: str) -> None:
         """Let an attempt through after the delay of its address.
@@ -101,7 +116,7 @@ class Throttle:
             return
         key = action, _network(address)
         # Put in anew, so that the order of the mapping is that of the last failures.
-        failures = self._failures.pop(key, None) or deque(maxlen=MAX_ATTEMPTS + 1)
+        failures = self._failures.pop(key, None) or deque(maxlen=self._max_attempts + 1)
         failures.append(self._clock())
         self._failures[key] = failures
         if len(self._failures) > MAX_KNOWN:
@@ -126,7 +141,7 @@ class Throttle:
             self._count(self._failures.get((what, network), ()), MEMORY)
             for what in ((APPS, LOGIN) if action is None else (action,))
         )
-        if count > MAX_ATTEMPTS:
+        if count > self._max_attempts:
             return MAX_DELAY
         return min(MAX_DELAY, FIRST_DELAY * 2**count) if count else 0.0
 

@@ -26,11 +26,13 @@ from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
 from appapi_host.proxy.admission import Address, Passage, admit, raw_path
+from appapi_host.proxy.guard import Guard
 from appapi_host.proxy.headers import HeaderList, answer_headers, request_headers
 from appapi_host.proxy.profiles import PHP, PROFILES, Profile, Reason
 from appapi_host.proxy.redirects import MAX_REDIRECTS, location_of, within_app
 from appapi_host.proxy.refusals import Refusal, send_refusal
 from appapi_host.proxy.upload import Upload
+from appapi_host.throttling import client_address
 from exapp_sdk.errors import TransportError
 
 __all__ = ["BUILT_IN_PREFIX", "PROXY_PREFIXES", "Proxy"]
@@ -50,6 +52,7 @@ class Proxy:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._guard = Guard(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward one request or refuse it.
@@ -61,7 +64,9 @@ class Proxy:
         started = time.perf_counter()
         address = Address.parse(raw_path(scope))
         try:
+            self._guard.check_address(address.profile, client_address(scope))
             passage = await admit(self._host, scope, address, scope["method"])
+            self._guard.check_route(address.profile, passage.route, client_address(scope))
             await self._forward(scope, receive, send, passage, started)
         except Refusal as refusal:
             await self._refuse(scope, send, refusal, address.profile, started)
@@ -132,6 +137,9 @@ class Proxy:
                 following = self._following(passage, answer, method, url, target)
                 if following is None:
                     upload.finish()
+                    self._guard.answered(
+                        profile, passage.route, client_address(scope), answer.status
+                    )
                     self._tell(scope, passage, answer.status, started, headers)
                     await _pass_on(scope, send, passage, answer)
                     return
@@ -144,7 +152,6 @@ class Proxy:
         raise TransportError(f"{method} {url}{target}", f"more than {MAX_REDIRECTS} redirects")
 
     def _request_headers(self, scope: Scope, upload: Upload, passage: Passage) -> HeaderList:
-        client = scope.get("client")
         credentials = passage.app.credentials(passage.user_id)
         if passage.address.profile.ignores_case_of_id:
             # The app gets its id as the browser spells it, and may well refuse it.
@@ -153,7 +160,7 @@ class Proxy:
             scope["headers"],
             passage.address.profile,
             excluded=passage.route.headers_to_exclude,
-            client_address=client[0] if client else "",
+            client_address=client_address(scope),
             credentials=credentials,
             aa_version=self._host.settings.aa_version,
             content_length=upload.length,
@@ -183,6 +190,7 @@ class Proxy:
         verdict = profile.verdicts[refusal.reason]
         if verdict is None:
             raise refusal  # a bug: this profile does not refuse for that reason
+        self._guard.refused(verdict, client_address(scope))
         self._emit(
             scope, refusal.app_id, refusal.user_id, verdict.status, started, note=refusal.note
         )

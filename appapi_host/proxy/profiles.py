@@ -98,6 +98,9 @@ class Profile:
         head_becomes_get: the app is asked with GET where the client said HEAD.
         follows_redirects: answers that redirect within the app are followed instead of passed on.
         adds_defaults: answers get what Nextcloud adds to its own: caching, security headers, type.
+        always_throttles: every request of an address that failed too often is refused, whatever it
+            asks for, and what is a failure says the verdict; otherwise only routes that name
+            status codes are guarded, and only such answers are failures.
         has_websockets: an upgrade is passed on.
         is_html: refusals are pages; otherwise plain text.
     """
@@ -115,6 +118,7 @@ class Profile:
     head_becomes_get: bool
     follows_redirects: bool
     adds_defaults: bool
+    always_throttles: bool
     has_websockets: bool
     is_html: bool
 
@@ -149,6 +153,7 @@ PHP: Final = Profile(
     head_becomes_get=True,
     follows_redirects=True,
     adds_defaults=True,
+    always_throttles=False,
     has_websockets=False,
     is_html=True,
 )
@@ -181,6 +186,7 @@ HARP: Final = Profile(
     head_becomes_get=False,
     follows_redirects=False,
     adds_defaults=False,
+    always_throttles=True,
     has_websockets=True,
     is_html=False,
 )
