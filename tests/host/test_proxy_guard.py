@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from appapi_host.records import AccessLevel, Route
@@ -25,7 +26,12 @@ ON = HostSettings(throttling=True)
 async def status(
     s: WebStage, target: str, *headers: tuple[str, str], address: str = "192.0.2.1"
 ) -> int:
-    answer = await raw_request(s.host, "GET", target, headers, client=(address, 1))
+    # The application of the stage, because it remembers.
+    transport = s.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    answer = await raw_request(
+        s.host, "GET", target, headers, application=transport.app, client=(address, 1)
+    )
     return answer.status
 
 

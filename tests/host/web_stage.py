@@ -139,9 +139,14 @@ async def raw_request(
     target: str,
     headers: Iterable[tuple[str, str]] = (),
     body: bytes = b"",
+    *,
+    application: Any = None,
     **scope: Any,
 ) -> RawAnswer:
-    """A request exactly as written: no client of any library adds, escapes or resolves anything."""
+    """A request exactly as written: no client of any library adds, escapes or resolves anything.
+
+    What the host's application remembers between requests needs the same `application` for each.
+    """
     path, _, query = target.partition("?")
     is_over = anyio.Event()
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -158,7 +163,7 @@ async def raw_request(
         if message["type"] == "http.response.body" and not message.get("more_body"):
             is_over.set()
 
-    await create_app(host)(
+    await (application or create_app(host))(
         {
             "type": "http",
             "method": method,
