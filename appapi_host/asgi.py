@@ -3,8 +3,6 @@
 The only module that knows which ASGI server is used.
 """
 
-import html
-import json
 import logging
 import os
 import socket
@@ -15,17 +13,13 @@ from typing import Final
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
-from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from appapi_host.basic_auth import CHALLENGE, basic_credentials
 from appapi_host.errors import HostError
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
-from appapi_host.ocs.capabilities import PRODUCT, VERSIONS
-from appapi_host.pages import html_page
-from appapi_host.proxy import BUILT_IN_PREFIX, PROXY_PREFIXES, Proxy
+from appapi_host.pages.site import Site
+from appapi_host.proxy import PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
 
 __all__ = ["bind", "create_app", "serve"]
@@ -40,7 +34,7 @@ GRACE_SECONDS: Final = 1
 
 
 def create_app(host: Host) -> ASGIApp:
-    """The ASGI application of a host: OCS API, proxy, and two pages for people.
+    """The ASGI application of a host: OCS API, proxy, and pages for people.
 
     Args:
         host: a host that is open.
@@ -53,6 +47,7 @@ class _Application:
         self._host = host
         self._ocs = create_ocs_app(host)
         self._proxy = Proxy(host)
+        self._site = Site(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -80,58 +75,7 @@ class _Application:
         elif path.startswith("/ocs/"):
             await self._ocs(scope, receive, send)
         else:
-            response = await self._page(scope, path)
-            await response(scope, receive, send)
-
-    async def _page(self, scope: Scope, path: str) -> Response:
-        if path == "/status.php":
-            return _status(self._host.settings.nextcloud_version)
-        if path in ("/", "/index.php", "/index.php/"):
-            return HTMLResponse(await self._index())
-        if path == "/login":
-            return await self._login(scope)
-        page = html_page("404 Not Found", "<p>This host serves no such page.</p>\n")
-        return HTMLResponse(page, 404)
-
-    async def _login(self, scope: Scope) -> Response:
-        """Make a browser ask for user and password, which it never does for the proxy's 404s."""
-        credentials = basic_credentials(Headers(scope=scope).get("authorization", ""))
-        if credentials and await self._host.users.authenticate(*credentials):
-            return RedirectResponse("/", 303)
-        page = html_page("401 Unauthorized", "<p>User and password, please.</p>\n")
-        return HTMLResponse(page, 401, dict([CHALLENGE]))
-
-    async def _index(self) -> bytes:
-        rows = []
-        for app in await self._host.registry.apps():
-            link = f"{BUILT_IN_PREFIX}{app.app_id}/"
-            routes = "".join(
-                f"<li><code>{html.escape(route.verb)} {html.escape(route.url)}</code> "
-                f"{route.access_level.name}</li>"
-                for route in app.routes
-            )
-            rows.append(
-                f'<li><a href="{html.escape(link)}">{html.escape(app.name)}</a> '
-                f"({html.escape(app.app_id)} {html.escape(app.version)}): {app.state.value}"
-                f"<ul>{routes}</ul></li>\n"
-            )
-        listed = f"<ul>\n{''.join(rows)}</ul>\n" if rows else "<p>No app is registered.</p>\n"
-        return html_page("ExApps", f'<p><a href="/login">Sign in</a></p>\n{listed}')
-
-
-def _status(nextcloud_version: int) -> Response:
-    version = ".".join(map(str, VERSIONS[nextcloud_version]))
-    status = {
-        "installed": True,
-        "maintenance": False,
-        "needsDbUpgrade": False,
-        "version": f"{version}.2",
-        "versionstring": version,
-        "edition": "",
-        "productname": PRODUCT,
-        "extendedSupport": False,
-    }
-    return Response(json.dumps(status, separators=(",", ":")), media_type="application/json")
+            await self._site(scope, receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

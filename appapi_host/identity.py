@@ -9,7 +9,7 @@ does not count in requests of pages from elsewhere (their `Origin` is another on
 something on the host itself also wants a proof: `has_proof`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,9 +29,18 @@ __all__ = [
     "without_session",
 ]
 
-_READ: Final = frozenset(
-    {b"authorization", b"cookie", b"origin", b"host", b"ocs-apirequest", b"requesttoken"}
-)
+_READ: Final = {
+    name.encode(): name
+    for name in (
+        "authorization",
+        "cookie",
+        "host",
+        "ocs-apirequest",
+        "origin",
+        "requesttoken",
+        "sec-fetch-site",
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +74,26 @@ async def identify(
     Raises:
         Throttled: too many attempts from there failed.
     """
-    values: dict[bytes, str] = {}
-    for name, value in headers:
-        if name in _READ:
-            text = value.decode("latin-1")
+    values: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        if name := _READ.get(raw_name):
+            text = raw_value.decode("latin-1")
             # HTTP/2 may split cookies over several headers. Source: RFC 9113, 8.2.3.
-            is_more = name == b"cookie" and name in values
+            is_more = name == "cookie" and name in values
             values[name] = f"{values[name]}; {text}" if is_more else text
-    authorization = values.get(b"authorization", "")
+    authorization = values.get("authorization", "")
     if authorization.lower().startswith("basic "):
         credentials = basic_credentials(authorization)
         user = await host.users.sign_in(*credentials, address=address) if credentials else None
         return Identity(user) if user else Identity(refusal="wrong user or password")
     # Everything else in that header, for instance a bearer token, is between client and app.
-    own_name = values.get(b"host", "")
-    if b"cookie" not in values or not is_own_origin(host, values.get(b"origin"), own_name):
+    if "cookie" not in values or not is_own_origin(host, values):
         return Identity()
     own_cookie = cookie_name(host)
-    for cookie, token in cookies(values[b"cookie"]):
+    for cookie, token in cookies(values["cookie"]):
         if cookie == own_cookie and (user := await host.sessions.user(token)):
-            has_proof = bool(values.get(b"ocs-apirequest")) or is_valid_token(
-                token, values.get(b"requesttoken", "")
+            has_proof = bool(values.get("ocs-apirequest")) or is_valid_token(
+                token, values.get("requesttoken", "")
             )
             return Identity(user, session=token, has_proof=has_proof)
     return Identity()
@@ -96,19 +104,24 @@ def cookie_name(host: Host) -> str:
     return COOKIE_PREFIX + host.instance
 
 
-def is_own_origin(host: Host, origin: str | None, own_name: str) -> bool:
+def is_own_origin(host: Host, headers: Mapping[str, str]) -> bool:
     """Whether a page of this host made the request, as far as the browser tells.
+
+    True where it does not tell: for what people open themselves, and for other clients.
 
     Args:
         host: whose public address counts too, for the case that a reverse proxy stands in front.
-        origin: the header of that name; None if there is none, which is so for what people open
-            themselves and for clients other than browsers.
-        own_name: the header `Host`.
+        headers: of the request, with lower-case names.
     """
+    origin = headers.get("origin")
     if origin is None:
         return True
+    if origin == "null":
+        # A form on a page that tells nobody where it is (`Referrer-Policy: no-referrer`).
+        return headers.get("sec-fetch-site") == "same-origin"
+    own_name = headers.get("host", "").lower()
     name = _netloc(origin)
-    return bool(name) and name in (own_name.lower(), _netloc(host.settings.public_url))
+    return bool(name) and name in (own_name, _netloc(host.settings.public_url))
 
 
 def is_secure(host: Host, own_name: str) -> bool:

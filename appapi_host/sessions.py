@@ -7,6 +7,7 @@ signs out, is deleted or disabled or gets another password, and after `LIFETIME`
 import base64
 import hashlib
 import hmac
+import os
 import secrets
 import sqlite3
 import time
@@ -85,17 +86,35 @@ class Sessions:
 def request_token(secret: str) -> str:
     """What a page shows to prove that a request was meant: Nextcloud's `requesttoken`.
 
+    Another text each time, so that it can serve as a nonce too and nobody can guess it from the
+    length of compressed pages; all of them are valid as long as the secret is.
+
     Args:
         secret: the token of the session, or whatever else only the browser's cookie holds.
     """
-    digest = hmac.digest(secret.encode("utf-8", "surrogatepass"), b"requesttoken", "sha256")
-    return base64.b64encode(digest).decode("ascii")
+    mask = os.urandom(32)
+    parts = (_xor(_proof(secret), mask), mask)
+    return ":".join(base64.b64encode(part).decode("ascii") for part in parts)
 
 
 def is_valid_token(secret: str, given: str) -> bool:
-    """Whether a page that belongs to this secret showed its `request_token()`."""
-    expected = request_token(secret).encode("ascii")
-    return bool(secret) and hmac.compare_digest(expected, given.encode("utf-8", "surrogatepass"))
+    """Whether a page that belongs to this secret showed one of its `request_token()`s."""
+    masked, _, mask = given.partition(":")
+    try:
+        parts = [base64.b64decode(part, validate=True) for part in (masked, mask)]
+    except ValueError:
+        return False
+    if not secret or len(parts[0]) != len(parts[1]):
+        return False
+    return hmac.compare_digest(_xor(*parts), _proof(secret))
+
+
+def _proof(secret: str) -> bytes:
+    return hmac.digest(secret.encode("utf-8", "surrogatepass"), b"requesttoken", "sha256")
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(left ^ right for left, right in zip(one, other, strict=True))
 
 
 def cookies(header: str) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ import pytest
 
 from appapi_host.asgi import bind, create_app
 from appapi_host.errors import HostError
-from appapi_host.records import AccessLevel, Route
 from tests.host.web_stage import raw_request, web_stage
 
 
@@ -20,29 +19,6 @@ async def test_status_is_what_clients_of_nextcloud_look_for() -> None:
             '"versionstring":"32.0.1","edition":"","productname":"Nextcloud",'
             '"extendedSupport":false}'
         )
-
-
-@pytest.mark.parametrize("path", ["/", "/index.php", "/index.php/"])
-async def test_index_lists_apps_with_state_and_links(path: str) -> None:
-    async with web_stage() as s:
-        routes = (Route("^/<x>", "GET", AccessLevel.USER),)
-        await s.change_app(name="<b>App</b>", routes=routes)
-        text = (await s.client.get(path)).text
-        assert '<a href="/index.php/apps/app_api/proxy/nc_py_api/">&lt;b&gt;App' in text
-        assert "enabled" in text
-        assert "<code>GET ^/&lt;x&gt;</code> USER" in text
-        await s.host.registry.remove_app("nc_py_api")
-        assert "No app is registered" in (await s.client.get(path)).text
-
-
-async def test_browser_can_sign_in() -> None:
-    async with web_stage() as s:
-        response = await s.client.get("/login")
-        assert response.status_code == 401
-        assert response.headers["www-authenticate"].startswith("Basic ")
-        assert (await s.client.get("/login", auth=("user", "no"))).status_code == 401
-        response = await s.client.get("/login", auth=("user", "user"))
-        assert (response.status_code, response.headers["location"]) == (303, "/")
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/apps/app_api/proxy", "/%69ndex.php/apps/x"])

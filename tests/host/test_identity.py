@@ -87,6 +87,14 @@ async def test_session_does_not_count_in_requests_of_foreign_pages(case: str) ->
         assert (identity.user is not None) is counts
 
 
+async def test_hidden_origin_counts_if_the_browser_says_that_it_is_ours() -> None:
+    async with web_stage() as s:
+        _, cookie = await signed_in(s)
+        hidden = [("cookie", cookie), ("host", "host"), ("origin", "null")]
+        assert (await seen(s, *hidden, ("sec-fetch-site", "same-origin"))).user
+        assert (await seen(s, *hidden, ("sec-fetch-site", "same-site"))).user is None
+
+
 async def test_origin_says_nothing_where_no_name_was_asked_for() -> None:
     async with web_stage() as s:
         _, cookie = await signed_in(s)

@@ -105,12 +105,17 @@ async def test_what_is_stored_lets_nobody_in() -> None:
 
 
 def test_request_token_belongs_to_one_secret() -> None:
-    token = request_token("secret")
-    assert "secret" not in token
+    token, another = request_token("secret"), request_token("secret")
+    assert token != another
     assert is_valid_token("secret", token)
+    assert is_valid_token("secret", another)
     assert not is_valid_token("other", token)
     assert not is_valid_token("", request_token(""))
-    assert not is_valid_token("secret", "ü\udcff")
+
+
+@pytest.mark.parametrize("token", ["", ":", "x", "ü\udcff:", "YWJj:YWJj", "YWJj:YQ==", "YWJj:a"])
+def test_made_up_request_token_is_not_valid(token: str) -> None:
+    assert not is_valid_token("secret", token)
 
 
 def test_cookies_are_read_in_order() -> None:
