@@ -8,7 +8,14 @@ import json
 import secrets
 import string
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -33,6 +40,7 @@ __all__ = [
     "UserClient",
     "fetch",
     "memory_transport",
+    "php_json",
     "user_client",
 ]
 
@@ -211,6 +219,32 @@ class AppClient:
         ]
         return await self._call(app, method, url, target, all_headers, content=content)
 
+    async def ask_elsewhere(
+        self,
+        method: str,
+        url: str,
+        *,
+        app_id: str,
+        headers: Sequence[tuple[str, str]],
+        content: bytes,
+    ) -> Answer:
+        """A request to somebody who is no app, and who gets no signature.
+
+        The caller owns the time limit.
+
+        Args:
+            method: HTTP verb.
+            url: http or https.
+            app_id: who wanted it to be asked, for the bus; empty if no app did.
+            headers: all but those that every request has.
+            content: the body.
+
+        Raises:
+            TransportError: no answer.
+        """
+        complete = [*headers, ("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
+        return await self._call(None, method, url, "", complete, content=content, app_id=app_id)
+
     @asynccontextmanager
     async def ask_for_stream(
         self, app: AppRecord, url: str, method: str, target: str, *, content: bytes
@@ -309,14 +343,14 @@ class AppClient:
         return headers
 
     def _transport(
-        self, app: AppRecord, network: httpx.AsyncBaseTransport
+        self, app: AppRecord | None, network: httpx.AsyncBaseTransport
     ) -> httpx.AsyncBaseTransport:
-        own = self._transport_for(app) if self._transport_for else None
+        own = self._transport_for(app) if app and self._transport_for else None
         return own or network
 
     async def _call(
         self,
-        app: AppRecord,
+        app: AppRecord | None,
         method: str,
         url: str,
         target: str,
@@ -324,12 +358,13 @@ class AppClient:
         *,
         emit_failure: bool = True,
         content: bytes = b"",
+        app_id: str = "",
     ) -> Answer:
         exchange = Exchange(
             Direction.HOST_TO_APP,
-            app.app_id,
+            app.app_id if app else app_id,
             method,
-            target,
+            target or _without_userinfo(url),
             status=0,
             seconds=0.0,
             request_headers=masked_headers(headers),
@@ -360,7 +395,7 @@ class AppClient:
 
     @asynccontextmanager
     async def _followed(
-        self, app: AppRecord, request: httpx.Request
+        self, app: AppRecord | None, request: httpx.Request
     ) -> AsyncIterator[httpx.Response]:
         """Send, and follow redirects as AppAPI's HTTP library does."""
         first = f"{request.method} {request.url}"
@@ -378,6 +413,11 @@ class AppClient:
             with _translated(request.method, str(request.url)):
                 request = _redirected(request, response.status_code, location)
         raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
+
+
+def php_json(value: Mapping[str, Any]) -> bytes:
+    """JSON as PHP writes it: ASCII, no blanks, slashes escaped."""
+    return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def _request(
@@ -411,7 +451,7 @@ def _redirected_headers(request: httpx.Request, target: httpx.URL) -> list[tuple
     )
     dropped = {"host", "content-length"}
     if not same_origin:
-        dropped.add("authorization-app-api")
+        dropped |= {"authorization-app-api", "authorization", "cookie"}
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in request.headers.raw

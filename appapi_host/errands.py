@@ -4,14 +4,13 @@ Nobody waits for the answers. What goes wrong is said on the bus, where the deve
 sees it.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
 
-from appapi_host.app_client import Answer, AppClient, StreamedAnswer
+from appapi_host.app_client import Answer, AppClient, StreamedAnswer, php_json
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.events import EventBus, Notice
 from appapi_host.records import AppRecord
@@ -168,7 +167,7 @@ class Errands:
             self._url_of(app),
             "POST",
             f"/{handler.lstrip('/')}",
-            content=_php_json({"occ": dict(words)}),
+            content=php_json({"occ": dict(words)}),
         ) as answer:
             yield answer
 
@@ -209,7 +208,7 @@ class Errands:
                     method,
                     target,
                     user_id=user_id,
-                    content=b"" if body is None else _php_json(body),
+                    content=b"" if body is None else php_json(body),
                     content_type="" if body is None else "application/json",
                     request_id=request_id,
                 )
@@ -219,8 +218,3 @@ class Errands:
             reason = f"no answer within {seconds:g} s"
         self._bus.emit(Notice(app_id, f"{method} {target}: {reason}"))
         return None
-
-
-def _php_json(value: Mapping[str, Any]) -> bytes:
-    """JSON as PHP writes it: ASCII, no blanks, slashes escaped."""
-    return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()

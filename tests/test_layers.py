@@ -58,6 +58,18 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.documents",
         "appapi_host.errors",
     ),
+    "appapi_host.webhook_filters": (),
+    "appapi_host.webhooks": (
+        *WORDS,
+        "appapi_host.app_client",
+        "appapi_host.documents",
+        "appapi_host.errors",
+        "appapi_host.events",
+        "appapi_host.records",
+        "appapi_host.registry",
+        "appapi_host.values",
+        "appapi_host.webhook_filters",
+    ),
     "appapi_host.task_types": (),
     "appapi_host.tasks": (
         *WORDS,

@@ -40,6 +40,7 @@ from appapi_host.tasks import Tasks
 from appapi_host.throttling import Throttle
 from appapi_host.users import Users
 from appapi_host.values import KEY_FILE, Values
+from appapi_host.webhooks import Webhooks
 
 __all__ = [
     "DEFAULT_DAEMON_SETTING",
@@ -101,6 +102,15 @@ class Host:
             url_of=self.url_of,
             bus=self.bus,
             tasks=self.tasks,
+            start=group.start_soon,
+        )
+        self.webhooks = Webhooks(
+            self.documents,
+            registry=registry,
+            client=self.client,
+            url_of=self.url_of,
+            bus=self.bus,
+            values=self.values,
             start=group.start_soon,
         )
         self.way_back: WayBack | None = None

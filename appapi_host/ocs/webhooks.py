@@ -4,27 +4,16 @@ Source: Nextcloud OCS API, Webhook Listeners.
 """
 
 import json
-import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from appapi_host.documents import Document, Documents
 from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.webhooks import EVENTS, KIND
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
-__all__ = ["EVENTS", "KIND", "family"]
+__all__ = ["family"]
 
-KIND: Final = "webhook"
 PATH: Final = "/apps/webhook_listeners/api/v1/webhooks"
-
-EVENTS: Final = re.compile(
-    r"OCP\\Files\\Events\\Node\\(Before)?Node(Created|Written|Touched|Deleted|Renamed|Copied|Read)Event"
-    r"|OCP\\Files\\Events\\Node\\NodeRestoredEvent"
-    r"|OCP\\Calendar\\Events\\CalendarObject\w+Event"
-    r"|OCP\\SystemTag\\Tag(Assigned|Unassigned)Event"
-    r"|OCA\\\w+(\\\w+)+Event"
-)
-"""Names of the classes that a webhook may be registered for; those of other apps unseen."""
 
 _VERBS: Final = ("GET", "POST", "PUT", "DELETE")
 _AUTH_METHODS: Final = ("none", "header")
@@ -47,48 +36,51 @@ async def get_webhook(call: Call, id: int) -> dict[str, Any]:  # noqa: A002
 
 
 @family.post(PATH, auth=Auth.EX_APP_OR_ADMIN)
+@family.post(f"{PATH}/{{id}}", auth=Auth.EX_APP_OR_ADMIN)
 async def register_webhook(
     call: Call,
     http_method: str,
     uri: str,
     event: str,
+    id: int = 0,  # noqa: A002
     event_filter: dict[str, Any] | None = None,
     user_id_filter: str = "",
     headers: dict[str, Any] | None = None,
     auth_method: str = "none",
     auth_data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Register."""
-    content = _content(http_method, uri, event, event_filter, user_id_filter, headers, auth_method)
-    app_id = call.signed_by.app_id if call.signed_by else ""
+    """Register, or replace a registration as a whole."""
+    event = event.lstrip("\\")
+    http_method = http_method.upper()
+    if not EVENTS.fullmatch(event):
+        raise OCSRefusal(400, f"{event} is not an event that webhooks can listen to")
+    if http_method not in _VERBS:
+        raise OCSRefusal(400, f"The HTTP method {http_method} is not supported")
+    if auth_method not in _AUTH_METHODS:
+        raise OCSRefusal(400, f"The auth method {auth_method} is not supported")
 
-    def add(documents: Documents) -> Document:
-        return documents.add(KIND, app_id, _complete(call, content, auth_data))
+    def write(documents: Documents) -> Document:
+        secret = None
+        if auth_data is not None:
+            secret = call.host.values.encrypted(json.dumps(auth_data))
+        content = {
+            "userId": call.user.user_id if call.user else "",
+            "httpMethod": http_method,
+            "uri": uri,
+            "event": event,
+            "eventFilter": event_filter or {},
+            "userIdFilter": user_id_filter,
+            "headers": headers,
+            "authMethod": auth_method,
+            "authData": secret,
+        }
+        if "id" in call.path:
+            found = _existing(documents.numbered(KIND, id), id)
+            return documents.replace(found, content, label=event)
+        app_id = call.signed_by.app_id if call.signed_by else ""
+        return documents.add(KIND, app_id, content, label=event)
 
-    return _shown(await call.host.documents.write(add))
-
-
-@family.post(f"{PATH}/{{id}}", auth=Auth.EX_APP_OR_ADMIN)
-async def replace_webhook(
-    call: Call,
-    id: int,  # noqa: A002
-    http_method: str,
-    uri: str,
-    event: str,
-    event_filter: dict[str, Any] | None = None,
-    user_id_filter: str = "",
-    headers: dict[str, Any] | None = None,
-    auth_method: str = "none",
-    auth_data: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Replace a registration as a whole."""
-    content = _content(http_method, uri, event, event_filter, user_id_filter, headers, auth_method)
-
-    def replace(documents: Documents) -> Document:
-        found = _existing(documents.numbered(KIND, id), id)
-        return documents.replace(found, _complete(call, content, auth_data))
-
-    return _shown(await call.host.documents.write(replace))
+    return _shown(await call.host.documents.write(write))
 
 
 @family.delete(f"{PATH}/{{id}}", auth=Auth.EX_APP_OR_ADMIN)
@@ -121,43 +113,6 @@ def _existing(found: Document | None, number: int) -> Document:
     if found is None:
         raise OCSRefusal(NOT_FOUND, f"There is no webhook {number}")
     return found
-
-
-def _content(
-    http_method: str,
-    uri: str,
-    event: str,
-    event_filter: Mapping[str, Any] | None,
-    user_id_filter: str,
-    headers: Mapping[str, Any] | None,
-    auth_method: str,
-) -> dict[str, Any]:
-    """What was given, after a look at it."""
-    event = event.lstrip("\\")
-    if not EVENTS.fullmatch(event):
-        raise OCSRefusal(400, f"{event} is not an event that webhooks can listen to")
-    if http_method.upper() not in _VERBS:
-        raise OCSRefusal(400, f"The HTTP method {http_method} is not supported")
-    if auth_method not in _AUTH_METHODS:
-        raise OCSRefusal(400, f"The auth method {auth_method} is not supported")
-    return {
-        "httpMethod": http_method.upper(),
-        "uri": uri,
-        "event": event,
-        "eventFilter": event_filter or {},
-        "userIdFilter": user_id_filter,
-        "headers": headers,
-        "authMethod": auth_method,
-    }
-
-
-def _complete(
-    call: Call, content: Mapping[str, Any], auth_data: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The same with what must not be read by others; within a transaction."""
-    secret = None if auth_data is None else call.host.values.encrypted(json.dumps(auth_data))
-    user_id = call.user.user_id if call.user else ""
-    return {"userId": user_id, **content, "authData": secret}
 
 
 def _shown(found: Document) -> dict[str, Any]:
