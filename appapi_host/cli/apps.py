@@ -287,10 +287,13 @@ def _environment(given: Input) -> dict[str, str]:
 
 
 def _mounts(given: Input) -> list["Mount"]:
+    """What `--mount` says; a path that begins with a dot is one of here, as with `docker run`."""
     mounts: list[Mount] = []
     for text in given.texts("mount"):
         source, _, rest = text.partition(":")
         target, _, mode = rest.partition(":")
+        if source.startswith("."):
+            source = str(Path(source).absolute())
         if target:
             mounts.append((source, target, "ro" if mode == "ro" else "rw"))
     return mounts
