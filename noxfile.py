@@ -45,10 +45,11 @@ def install(session: nox.Session, *groups: str, extra: str) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite with branch coverage, processes that it starts included.
 
-    As root on Debian it installs the engine that docker tests start; elsewhere they are skipped.
+    As root on Debian it installs engines and a browser for the tests that start them; where they
+    are missing, those tests are skipped.
     """
-    install(session, "dev", extra="test")
-    session.run("python", "-m", "tests.docker.install")
+    install(session, "dev", "browser", extra="test")
+    session.run("python", "-m", "tests.install")
     session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/coverage"
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
@@ -83,7 +84,7 @@ def bench(session: nox.Session) -> None:
     15` runs one of them with its options.
     """
     install(session, "bench", extra="test")
-    session.run("python", "-m", "tests.docker.install")
+    session.run("python", "-m", "tests.install")
     wanted, options = BENCHMARKS, session.posargs
     if options and options[0] in BENCHMARKS:
         wanted, options = options[:1], options[1:]

@@ -40,9 +40,9 @@ from tests.docker.engines import (
     free_port,
     remove_everything,
 )
-from tests.docker.install import PATH, obstacle
 from tests.docker.python_image import python_image
 from tests.docker.registry import Registry, docker_registry
+from tests.install import PATH, engine_obstacle
 
 HERE = Path(__file__).parent
 WIRE = HERE.parent / "wire"
@@ -257,7 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="repetitions (default 7)")
     options = parser.parse_args()
-    if reason := obstacle():
+    if reason := engine_obstacle():
         sys.stdout.write(f"containers are not measured here: {reason}\n")
         return 1 if os.environ.get("CI") else 0
     with bench(options.rounds) as prepared:

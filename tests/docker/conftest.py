@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.docker.engines import DockerEngine, docker_engine, remove_everything, run
-from tests.docker.install import PATH, obstacle
 from tests.docker.python_image import python_image
 from tests.docker.reach import (  # noqa: F401  # fixtures
     authority,
@@ -27,6 +26,7 @@ from tests.docker.reach import (  # noqa: F401  # fixtures
     tls_engine,
 )
 from tests.docker.registry import Registry, docker_registry
+from tests.install import PATH, engine_obstacle
 
 PLAIN_APP = Path(__file__).parents[1] / "live" / "plain_app.py"
 
@@ -47,7 +47,7 @@ def _docker_tests_can_run(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def there_is_what_we_need() -> Iterator[None]:
     """One line says what is missing; in CI that is an error."""
-    if reason := obstacle():
+    if reason := engine_obstacle():
         if os.environ.get("CI"):
             pytest.fail(f"docker tests must run in CI: {reason}", pytrace=False)
         pytest.skip(f"docker tests do not run here: {reason}")

@@ -1,6 +1,6 @@
-"""Install what the tests of this folder need, where that can be done without asking anybody.
+"""Install the programs that tests start, where that can be done without asking anybody.
 
-usage: python -m tests.docker.install
+usage: python -m tests.install
 
 As root on Debian, packages that are missing are installed; elsewhere nothing happens, and the tests
 say what they miss.
@@ -10,9 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-PACKAGES = {
+ENGINES = {
     "dockerd": "docker.io",
     "iptables": "iptables",
     "docker-registry": "docker-registry",
@@ -23,15 +24,18 @@ PACKAGES = {
     "ip": "iproute2",
     "debootstrap": "debootstrap",
 }
-"""Program → the Debian package that it is in."""
+"""Program → the Debian package that it is in; for `tests/docker`."""
+
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+"""The same for `tests/browser`."""
 
 # An unprivileged user's PATH leaves out where Debian puts the daemons.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def missing() -> list[str]:
-    """Programs that are not there."""
-    return [program for program in PACKAGES if shutil.which(program, path=PATH) is None]
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """Those that are not there."""
+    return [program for program in programs if shutil.which(program, path=PATH) is None]
 
 
 def is_debian() -> bool:
@@ -42,27 +46,37 @@ def is_debian() -> bool:
     )
 
 
-def obstacle() -> str:
-    """Why the tests cannot run here; empty if they can."""
+def engine_obstacle() -> str:
+    """Why tests with engines cannot run here; empty if they can."""
     if not sys.platform.startswith("linux"):
         return "they start engines of their own, which needs Linux"
     if os.geteuid() != 0:
         return "they start engines of their own, which needs root"
     if not is_debian():
         return "they make their images of Debian packages, which needs Debian"
-    if lacking := missing():
-        return f"missing {', '.join(lacking)}: `python -m tests.docker.install` installs them"
-    return ""
+    return _lacking(ENGINES)
+
+
+def browser_obstacle() -> str:
+    """Why tests with a browser cannot run here; empty if they can."""
+    return _lacking(BROWSER)
+
+
+def _lacking(programs: Mapping[str, str]) -> str:
+    lacking = ", ".join(missing(programs))
+    remedy = "`python -m tests.install` as root on Debian installs what is missing"
+    return f"{lacking} not found: {remedy}" if lacking else ""
 
 
 def main() -> int:
     """Install the packages; returns the exit code."""
-    lacking = missing()
+    programs = ENGINES | BROWSER
+    lacking = missing(programs)
     if not lacking or os.geteuid() != 0 or not is_debian():
         return 0
     # A package that starts its daemon would do so before the tests can say where.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    packages = [PACKAGES[program] for program in lacking]
+    packages = [programs[program] for program in lacking]
     for words in (
         ["apt-get", "update", "-q"],
         ["apt-get", "install", "-qy", "--no-install-recommends", *packages],
