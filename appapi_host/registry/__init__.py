@@ -17,7 +17,7 @@ from appapi_host.documents import Documents
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
 from appapi_host.records import AppRecord, Daemon, User
 from appapi_host.registry.connection import POLL_INTERVAL, connect, data_version, translated
-from appapi_host.registry.ports import PORTS, free_port
+from appapi_host.registry.ports import PORTS, PortBook
 from appapi_host.registry.rows import (
     SELECT_APPS,
     app_of,
@@ -54,6 +54,7 @@ class Registry:
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._changed = anyio.Event()
         self._own_changes = 0
+        self._ports = PortBook(path)
 
     @classmethod
     async def open(cls, path: Path | None, *, lock_timeout: float = LOCK_TIMEOUT) -> Self:
@@ -190,7 +191,7 @@ class Registry:
 
         Args:
             app: with port 0, the lowest free one of `PORTS` is chosen in the same transaction, so
-                that two processes never choose the same.
+                that two processes never choose the same, and no other host of this machine does.
 
         Returns:
             The record as it was stored.
@@ -210,10 +211,15 @@ class Registry:
                     remedy="update it, or unregister it first",
                 )
             values = app_values(app)
-            values["port"] = app.port or free_port(connection)
+            values["port"] = app.port or self._ports.choose(
+                app.app_id,
+                used={row["port"] for row in connection.execute("SELECT port FROM apps")},
+            )
             columns, slots = ", ".join(values), ", ".join(f":{name}" for name in values)
             with port_conflict(app):
                 connection.execute(f"INSERT INTO apps ({columns}) VALUES ({slots})", values)
+            if app.port:
+                self._ports.take(app.app_id, app.port)
             return existing_app(connection, app.app_id)
 
         return await self._write(add)
@@ -276,16 +282,9 @@ class Registry:
             if not connection.execute("DELETE FROM apps WHERE app_id = ?", (app_id,)).rowcount:
                 raise NotFoundError(f"there is no app {app_id!r}")
             Documents(connection).forget_app(app_id)
+            self._ports.give_back(app_id)
 
         await self._write(remove)
-
-    async def free_port(self) -> int:
-        """The lowest port that no app of any daemon has and that can be bound on 127.0.0.1 now.
-
-        Raises:
-            HostError: none is free.
-        """
-        return await self._read(free_port)
 
     async def wait(
         self, app_id: str, until: Callable[[AppRecord | None], bool]

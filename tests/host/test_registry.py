@@ -1,6 +1,5 @@
 """What is stored is found again, by everybody who looks."""
 
-import socket
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -260,31 +259,14 @@ async def test_a_change_that_changes_nothing_wakes_nobody_elsewhere(tmp_path: Pa
         other.close()
 
 
-async def test_the_lowest_port_nobody_has_is_free(path: Path | None) -> None:
-    async with opened(path) as registry:
-        first = await registry.free_port()
-        assert first in PORTS
-        added = await registry.add_app(replace(APP, port=0))
-        assert added.port == first
-        assert await registry.free_port() > first
-
-
-async def test_a_port_that_somebody_listens_on_is_not_free(path: Path | None) -> None:
-    async with opened(path) as registry:
-        first = await registry.free_port()
-        with socket.create_server(("127.0.0.1", first)):
-            assert await registry.free_port() > first
-
-
 async def test_when_all_ports_are_given_away_the_error_says_what_to_do() -> None:
     async with opened(None) as registry:
-        await registry.add_app(APP)
         async with anyio.create_task_group() as group:
             for port in PORTS:
                 app = replace(APP, app_id=f"app_{port}", port=port)
                 group.start_soon(registry.add_app, app)
         with pytest.raises(HostError, match="no port from 23000 to 23999") as caught:
-            await registry.free_port()
+            await registry.add_app(replace(APP, port=0))
         assert "unregister" in caught.value.remedy
 
 
