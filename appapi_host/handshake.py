@@ -35,6 +35,15 @@ SLOW_POLL_SECONDS: Final = 0.25
 FAST_POLL_FOR_SECONDS: Final = 10.0
 """A heartbeat cannot call us, so it is polled: often at first, when most apps come up."""
 
+_WRONG: Final = (
+    'answer GET /heartbeat with status 200 and {"status": "ok"}, and check that it is this app '
+    "that listens on port "
+)
+_TAKEN: Final = (
+    "end that one, or unregister the app and register it again with another port; an app that "
+    "something else starts is one for manual-install"
+)
+
 T = TypeVar("T")
 
 # What a wrong answer to the heartbeat means. Statuses that are not here may be a server that is
@@ -287,7 +296,7 @@ class Handshake:
         started = noted = time.monotonic()
         hopeless_since: float | None = None
         url = self._backend.url(app)
-        seen = f"nothing answers at {url}"
+        seen, stranger = f"nothing answers at {url}", ""
         failures = 0
         with anyio.move_on_after(limit):
             while True:
@@ -301,10 +310,14 @@ class Handshake:
                     seen = str(error)
                     hopeless_since = None
                 else:
-                    if is_heartbeat_answer(answer.status, answer.json()):
+                    is_good = is_heartbeat_answer(answer.status, answer.json())
+                    stranger = await self._backend.stranger(app) if is_good else ""
+                    if is_good and not stranger:
                         return
                     seen = f"{url}/heartbeat answered {answer.status} with {_start(answer.body)}"
-                    if not _is_hopeless(answer):
+                    if stranger:
+                        seen = f"it is {stranger} that listens on port {app.port}, not the app"
+                    if not (stranger or _is_hopeless(answer)):
                         hopeless_since = None
                     elif hopeless_since is None:
                         hopeless_since = time.monotonic()
@@ -314,8 +327,7 @@ class Handshake:
                     raise StepError(
                         "heartbeat",
                         seen,
-                        remedy='answer GET /heartbeat with status 200 and {"status": "ok"}, '
-                        f"and check that it is this app that listens on port {app.port}",
+                        remedy=_TAKEN if stranger else f"{_WRONG}{app.port}",
                         output=await self._output(app),
                     )
                 if now - noted >= 1.0:

@@ -129,6 +129,14 @@ class DeployBackend(Protocol):
         """
         return
 
+    async def stranger(self, app: AppRecord) -> str:
+        """Who answers at the app's address in its place, for a sentence.
+
+        Returns:
+            For instance `process 4711 (python3)`; empty if it is the app, or cannot be seen.
+        """
+        return ""
+
     async def stop(self, app: AppRecord) -> None:
         """Stop the app, its children too; nothing happens if it does not run."""
         ...

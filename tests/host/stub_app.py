@@ -89,6 +89,7 @@ class StubBackend(DeployBackend):
         self.notes: Mapping[str, Any] = {}
         self.stop_error = ""
         self.remove_error = ""
+        self.strangers: list[str] = []
         self.environment: Mapping[str, str] = {}
 
     async def deploy(self, deployment: Deployment, report: ReportProgress) -> Mapping[str, Any]:
@@ -123,6 +124,9 @@ class StubBackend(DeployBackend):
 
     async def ready(self, app: AppRecord) -> None:
         self.calls.append("ready")
+
+    async def stranger(self, app: AppRecord) -> str:
+        return self.strangers.pop(0) if self.strangers else ""
 
     async def set_aside(self, app: AppRecord) -> None:
         self.calls.append("set aside")

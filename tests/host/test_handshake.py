@@ -345,6 +345,26 @@ async def test_heartbeat_that_is_not_ok_is_waited_out_to_the_limit(
         assert len(s.app.received) > 3
 
 
+async def test_heartbeat_of_a_stranger_does_not_count() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        s.backend.strangers = ["process 1 (other)"]
+        assert (await s.register()).enabled
+        assert s.app.received[:2] == ["GET /heartbeat", "GET /heartbeat"]
+
+
+async def test_port_of_a_stranger_fails_early_and_says_whose_it_is() -> None:
+    async with stage(QUICK) as s:
+        s.backend.strangers = ["process 1 (other)"] * 1000
+        with pytest.raises(StepError) as caught:
+            await s.register()
+        assert (
+            caught.value.cause == "it is process 1 (other) that listens on port 9009, not the app"
+        )
+        assert "end that one" in caught.value.remedy
+        assert (await s.record()).state is State.FAILED
+
+
 async def test_heartbeat_that_hangs_is_given_up_and_asked_again() -> None:
     async with stage(QUICK) as s:
         s.app.before["/heartbeat"] = anyio.sleep_forever

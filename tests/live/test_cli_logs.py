@@ -21,8 +21,7 @@ def test_output_of_an_app_is_shown_from_its_start_its_end_and_as_it_goes_on(tmp_
         with shell.start("logs", "plain", "-f", "--tail", "1") as following:
             following.until("switched /enabled.enabled=1")
             assert running.stop(signal.SIGINT) == 0
-            # The log goes with the app: whether its last words are still read is a matter of luck.
-            assert following.rest().splitlines()[:1] == whole[1:]
+            assert following.rest().splitlines() == [*whole[1:], "switched /enabled?enabled=0"]
             assert following.process.returncode == 0
 
 

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -103,6 +104,81 @@ FOREVER = """
     while True:
         time.sleep(60)
 """
+
+
+SERVE = """
+    import http.server, os, socketserver, sys
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"status": "ok"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    BEFORE
+    socketserver.TCPServer.allow_reuse_address = True
+    server = http.server.HTTPServer(("ADDRESS", int(os.environ["APP_PORT"])), Answer)
+    print(os.getpid(), flush=True)
+    server.serve_forever()
+"""
+DAEMONIZED = """
+    import time
+    if os.fork():
+        time.sleep(60)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "before"),
+    [("127.0.0.1", ""), ("", ""), ("127.0.0.1", "os.fork() and sys.exit(0)"), ("", DAEMONIZED)],
+    ids=["loopback", "everywhere", "a child of its session", "a daemon that has left it"],
+)
+async def test_who_listens_on_the_apps_port_is_the_app_or_was_started_by_it(
+    tmp_path: Path, address: str, before: str
+) -> None:
+    async with staged(tmp_path) as stage:
+        code = SERVE.replace("ADDRESS", address).replace("BEFORE", before.strip())
+        stage.write(code)
+        await stage.deploy()
+        serving = psutil.Process(int(await stage.first_line()))
+        try:
+            assert await stage.backend.stranger(APP) == ""
+        finally:
+            serving.kill()  # one that has left the session is not found by `stop()`
+
+
+async def test_who_listens_in_an_apps_place_is_named(tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage:
+        assert await stage.backend.stranger(APP) == ""  # it was never deployed
+        stage.write(FOREVER)
+        await stage.deploy()
+        assert await stage.backend.stranger(APP) == "nobody any more"
+        with socket.create_server(("127.0.0.1", APP.port)):
+            name = psutil.Process().name()
+            assert await stage.backend.stranger(APP) == f"process {os.getpid()} ({name})"
+
+
+async def test_last_words_are_read_though_the_app_is_removed_meanwhile(tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage:
+        stage.write("""
+            import signal, time
+            signal.signal(signal.SIGTERM, lambda *_: (print("last words", flush=True), 1 / 0))
+            print("ready", flush=True)
+            time.sleep(60)
+        """)
+        await stage.deploy()
+        async with aclosing(stage.backend.output(APP)) as lines:  # type: ignore[type-var]
+            assert await anext(lines) == "ready"
+            await stage.backend.remove(APP, data=True)
+            assert await anext(lines) == "last words"
 
 
 async def test_output_is_followed_while_it_is_printed_and_ends_with_the_app(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ import psutil
 
 from appapi_host.deploy.base import DeployBackend, Deployment, Leftover, ReportProgress
 from appapi_host.deploy.process.command import start_command
+from appapi_host.deploy.process.listeners import stranger_on
 from appapi_host.deploy.process.log import (
     CHUNK,
     LOG,
+    LogReader,
     last_lines,
-    read_chunk,
     start_of_last,
     text_of,
 )
@@ -122,6 +123,13 @@ class ProcessBackend(DeployBackend):
         await self.stop(app)  # children may have outlived it
         return (await anyio.to_thread.run_sync(start, folder, plan, None)).notes()
 
+    async def stranger(self, app: AppRecord) -> str:
+        """Who listens on the app's port, if it is none of the app's processes."""
+        plan = await anyio.to_thread.run_sync(Plan.read, await self._folder(app.app_id))
+        if plan is None:
+            return ""
+        return await anyio.to_thread.run_sync(stranger_on, app.port, app.app_id, plan)
+
     async def stop(self, app: AppRecord) -> None:
         """End all processes of the app: SIGTERM first, SIGKILL after the limit.
 
@@ -217,26 +225,32 @@ class ProcessBackend(DeployBackend):
         if tail is not None:
             find = partial(start_of_last, folder / LOG, offset, tail)
             offset = await anyio.to_thread.run_sync(find)
-        rest = b""
-        while True:
-            # First whether it runs, then its log: the last words are not missed.
-            is_alive = (
-                follow and plan is not None and await anyio.to_thread.run_sync(runs, plan.identity)
-            )
-            chunk = await anyio.to_thread.run_sync(read_chunk, folder / LOG, offset)
-            offset += len(chunk)
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield text_of(line)
-            if len(rest) >= CHUNK:
+        reader = LogReader(folder / LOG)
+        try:
+            rest = b""
+            while True:
+                # First whether it runs, then its log: the last words are not missed.
+                is_alive = (
+                    follow
+                    and plan is not None
+                    and await anyio.to_thread.run_sync(runs, plan.identity)
+                )
+                chunk = await anyio.to_thread.run_sync(reader.read, offset)
+                offset += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield text_of(line)
+                if len(rest) >= CHUNK:
+                    yield text_of(rest)
+                    rest = b""
+                if not chunk:
+                    if not is_alive:
+                        break
+                    await anyio.sleep(_POLL)
+            if rest:
                 yield text_of(rest)
-                rest = b""
-            if not chunk:
-                if not is_alive:
-                    break
-                await anyio.sleep(_POLL)
-        if rest:
-            yield text_of(rest)
+        finally:
+            reader.close()
 
     async def last_output(self, app: AppRecord, *, lines: int) -> list[str]:
         """The last lines that the app printed since it was last started, oldest first."""

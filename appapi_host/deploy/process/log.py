@@ -1,24 +1,42 @@
 """What an app prints: the file that it goes to, and reading it."""
 
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
-__all__ = ["CHUNK", "LOG", "last_lines", "read_chunk", "start_of_last", "text_of"]
+__all__ = ["CHUNK", "LOG", "LogReader", "last_lines", "start_of_last", "text_of"]
 
 LOG: Final = "output.log"
 CHUNK: Final = 64 * 1024
 
 
-def read_chunk(log: Path, offset: int) -> bytes:
-    """What is there from a place on, at most one chunk; nothing if there is no log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(offset)
-            return file.read(CHUNK)
-    except OSError:
-        return b""
+class LogReader:
+    """Reads a log on and on; what was printed stays readable when the app is removed meanwhile.
+
+    Args:
+        log: the file; it is opened with the first read that finds it.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._file: FileIO | None = None
+
+    def read(self, offset: int) -> bytes:
+        """What is there from a place on, at most one chunk; nothing if there is no log."""
+        try:
+            if self._file is None:
+                self._file = FileIO(self._log)
+            self._file.seek(offset)
+            return self._file.read(CHUNK)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def last_lines(log: Path, start: int, lines: int) -> list[str]:
@@ -27,7 +45,8 @@ def last_lines(log: Path, start: int, lines: int) -> list[str]:
         offset = max(start, log.stat().st_size - CHUNK)
     except OSError:
         return []
-    content = read_chunk(log, offset)
+    with closing(LogReader(log)) as reader:
+        content = reader.read(offset)
     if offset > start:
         content = content.partition(b"\n")[2]  # the first line is not whole
     found = [text_of(line) for line in content.removesuffix(b"\n").split(b"\n")] if content else []
