@@ -16,6 +16,8 @@ from anyio.abc import TaskStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appapi_host.errors import HostError
+from appapi_host.files.web import PREFIX as FILES_PREFIX
+from appapi_host.files.web import FilesApplication
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
 from appapi_host.pages.site import Site
@@ -34,7 +36,7 @@ GRACE_SECONDS: Final = 1
 
 
 def create_app(host: Host) -> ASGIApp:
-    """The ASGI application of a host: OCS API, proxy, and pages for people.
+    """The ASGI application of a host: OCS API, files, proxy, and pages for people.
 
     Args:
         host: a host that is open.
@@ -46,6 +48,7 @@ class _Application:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._ocs = create_ocs_app(host)
+        self._files = FilesApplication(host)
         self._proxy = Proxy(host)
         self._site = Site(host)
 
@@ -74,6 +77,8 @@ class _Application:
             await self._proxy(scope, receive, send)
         elif path.startswith("/ocs/"):
             await self._ocs(scope, receive, send)
+        elif path.startswith(FILES_PREFIX):
+            await self._files(scope, receive, send)
         else:
             await self._site(scope, receive, send)
 

@@ -4,7 +4,8 @@ A container on a bridge network finds this machine at the gateway of that networ
 ours listens there. So while apps of such a daemon are registered, the host listens there as well,
 on the port that it has anyway. Others in that network may be anybody, and on some machines others
 beyond it too: what does not carry the signature of a registered app is refused before anything
-else is done with it, and only the OCS API is there at all; no pages, no proxy, no login.
+else is done with it, and only the OCS API and the files are there at all; no pages, no proxy, no
+login.
 """
 
 import errno
@@ -23,6 +24,8 @@ from appapi_host.asgi import bind, create_app, serve
 from appapi_host.callers import signer
 from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
+from appapi_host.files.web import PREFIX as FILES_PREFIX
+from appapi_host.files.web import FilesApplication
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
 from appapi_host.records import AppRecord, Daemon
@@ -110,6 +113,18 @@ class SignedOnly:
         await send({"type": "http.response.body"})
 
 
+class _ForApps:
+    """What apps call."""
+
+    def __init__(self, host: Host) -> None:
+        self._ocs = create_ocs_app(host)
+        self._files = FilesApplication(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_file = scope["path"].startswith(FILES_PREFIX)
+        await (self._files if is_file else self._ocs)(scope, receive, send)
+
+
 class Gateways:
     """The listeners of one host besides its own.
 
@@ -125,7 +140,7 @@ class Gateways:
         self._group = group
         self._bound = frozenset(bound)
         self._port = port
-        self._app = SignedOnly(host, create_ocs_app(host))
+        self._app = SignedOnly(host, _ForApps(host))
         self._found: dict[str, str] = {}
         self._listeners: dict[str, _Listener] = {}
         self._said: dict[str, str] = {}

@@ -21,6 +21,7 @@ from appapi_host.app_client import memory_transport, user_client
 from appapi_host.asgi import create_app
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.events import Direction, Event, EventBus, Exchange
+from appapi_host.files import Files
 from appapi_host.gateways import serve_host
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
@@ -188,6 +189,11 @@ class TestHost:
     def exchanges(self) -> list[Exchange]:
         """Every request and answer so far, in order."""
         return [event for event in self.events if isinstance(event, Exchange)]
+
+    @property
+    def files(self) -> Files:
+        """The files of the host's users, to put and to look at without HTTP."""
+        return self.host.files
 
     def client(self, user: str = "") -> "UserClient":
         """A client for a person at the host; `admin` and `user` exist."""

@@ -94,6 +94,22 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
         "appapi_host.settings",
     ),
+    "appapi_host.files": (
+        *WORDS,
+        "appapi_host.errors",
+        "appapi_host.files",
+        "appapi_host.records",
+        "appapi_host.registry",
+    ),
+    "appapi_host.files.web": (
+        *WORDS,
+        "appapi_host.callers",
+        "appapi_host.events",
+        "appapi_host.files",
+        "appapi_host.host",
+        "appapi_host.records",
+        "appapi_host.throttling",
+    ),
     "appapi_host.handshake": (
         *WORDS,
         "appapi_host.app_client",
@@ -142,7 +158,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httpcore": ("appapi_host.app_client",),  # for the time of its import only
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "cryptography": ("appapi_host.values",),
-    "lxml": ("appapi_host.info_xml",),
+    # Two that parse what comes from outside, each with a parser that it is careful to set up.
+    "lxml": ("appapi_host.info_xml", "appapi_host.files.xml"),
     "docker": ("appapi_host.deploy.docker.connection",),
     # Below the engine's library, which lets their errors through.
     "requests": ("appapi_host.deploy.docker.connection",),
@@ -152,6 +169,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "rich": ("appapi_host.cli",),
     "platformdirs": ("appapi_host.cli",),
     "watchfiles": ("appapi_host.cli.watch",),
+    "wsgidav": ("appapi_host.files",),
     "pytest": ("appapi_host.pytest_plugin",),
 }
 PURE = ("exapp_sdk.errors", "exapp_sdk.protocol")
@@ -251,6 +269,7 @@ HEAVY = {
     "rich",
     "uvicorn",
     "websockets",
+    "wsgidav",
 }
 
 

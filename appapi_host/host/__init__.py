@@ -21,6 +21,7 @@ from appapi_host.documents import DocumentStore
 from appapi_host.errands import Errands
 from appapi_host.errors import NotFoundError
 from appapi_host.events import AppOutput, EventBus, Notice
+from appapi_host.files import Files
 from appapi_host.handshake import OUTPUT_LINES, Handshake
 from appapi_host.host.daemons import DEFAULT_DAEMON_SETTING, Daemons, WayBack
 from appapi_host.host.installer import Installer, Mount
@@ -93,6 +94,7 @@ class Host:
         self.values = Values(
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
         )
+        self.files = Files(registry, settings.data_dir, instance=lambda: self.instance)
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
         self.tasks = Tasks(self.documents)
         self.errands = Errands(
@@ -156,6 +158,7 @@ class Host:
                 transport_for=transport_for,
                 operations=operations,
             )
+            stack.push_async_callback(host.files.close)
             stack.push_async_callback(host.daemons.close)
             host.instance = await _instance(registry)
             await stack.enter_async_context(host.client)

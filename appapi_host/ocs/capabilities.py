@@ -101,7 +101,20 @@ def _all(call: Call) -> dict[str, Any]:
             "user": {"language": "en", "locale": "", "timezone": "UTC"},
         },
         **public,
-        "files": {"bigfilechunking": False},
+        "files": {
+            "forbidden_filenames": [".htaccess"],
+            "forbidden_filename_basenames": [],
+            "forbidden_filename_characters": ["\\", "/"],
+            "forbidden_filename_extensions": [".filepart", ".part"],
+            "bigfilechunking": True,
+            "chunked_upload": {"max_size": 104857600, "max_parallel_count": 5},
+            "undelete": True,
+            "delete_from_trash": True,
+            "versioning": True,
+            "version_deletion": True,
+        },
+        "dav": {"chunking": "1.0"},
+        "systemtags": {"enabled": True},
         # In this order on the wire. The host shows all lines; 2 is what a fresh Nextcloud says.
         "app_api": {"loglevel": int(LogLevel.WARNING), **public["app_api"]},
         "notifications": {
