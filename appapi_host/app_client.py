@@ -331,6 +331,11 @@ class AppClient:
         finally:
             await response.aclose()
 
+    def memory_app(self, app: AppRecord) -> Callable[..., Any] | None:
+        """The ASGI app behind a `memory_transport()`; None if the app is reached otherwise."""
+        own = self._transport_for(app) if self._transport_for else None
+        return own.app if isinstance(own, httpx.ASGITransport) else None
+
     def _signed(
         self, app: AppRecord, *, language: str = "", user_id: str = "", request_id: str = "CLI"
     ) -> list[tuple[str, str]]:

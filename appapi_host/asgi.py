@@ -15,6 +15,7 @@ import uvicorn
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from appapi_host.app_sockets import MAX_MESSAGE_BYTES
 from appapi_host.errors import HostError
 from appapi_host.files.web import PREFIX as FILES_PREFIX
 from appapi_host.files.web import FilesApplication
@@ -55,19 +56,13 @@ class _Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            # AppAPI's own proxy has no websockets; closing before accepting answers 403.
-            await send({"type": "websocket.close"})
-        else:
-            await self._http(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         try:
             await self._dispatch(scope, receive, send)
         except TransportError:
             raise  # an app that broke off in mid-answer: told on the bus, the server hangs up
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %s failed", scope.get("method", "websocket"), scope["path"])
             raise
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +70,8 @@ class _Application:
         raw_path = (scope.get("raw_path") or path.encode()).decode("latin-1")
         if raw_path.startswith(PROXY_PREFIXES):
             await self._proxy(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before accepting: answered with 403
         elif path.startswith("/ocs/"):
             await self._ocs(scope, receive, send)
         elif path.startswith(FILES_PREFIX):
@@ -193,7 +190,10 @@ async def serve(
         proxy_headers=False,  # nobody stands in front of a host for development
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        ws="none",
+        # The one of its implementations that rests on nothing deprecated, and that stops reading
+        # while a message is under way.
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
     )
     has_started = anyio.Event()
     server = _Server(config, has_started)

@@ -84,6 +84,8 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
         "appapi_host.settings",
     ),
+    "appapi_host.app_connections": WORDS,
+    "appapi_host.app_sockets": (*WORDS, "appapi_host.app_connections"),
     "appapi_host.deploy": (
         *WORDS,
         "appapi_host.deploy",
@@ -156,6 +158,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "starlette": ("exapp_sdk", "appapi_host"),
     "httpx": ("exapp_sdk.client", "appapi_host.app_client"),
     "httpcore": ("appapi_host.app_client",),  # for the time of its import only
+    "websockets": ("appapi_host.app_sockets",),
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "cryptography": ("appapi_host.values",),
     # Two that parse what comes from outside, each with a parser that it is careful to set up.

@@ -99,19 +99,22 @@ class Passage:
         return self.user.user_id if self.user else ""
 
 
-async def admit(host: Host, scope: Scope, address: Address, method: str) -> Passage:
+async def admit(host: Host, scope: Scope, address: Address) -> Passage:
     """Let a request through.
 
     Args:
         host: knows apps and users.
         scope: of an HTTP request or a websocket.
         address: what is asked for.
-        method: HTTP verb.
 
     Raises:
         Refusal: it must not reach the app.
     """
     profile = address.profile
+    method = scope.get("method", "GET")
+    if scope["type"] == "websocket" and not profile.has_websockets:
+        note = f"this way has no websockets; /exapps/{address.app_id}/{address.raw_path} has them"
+        raise Refusal(Reason.WEBSOCKET, note)
     if profile.methods is not None and method not in profile.methods:
         raise Refusal(
             Reason.METHOD, f"the proxy does not forward {method}", headers=[_allow(profile)]

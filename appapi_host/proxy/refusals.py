@@ -10,7 +10,9 @@ from starlette.types import Scope, Send
 from appapi_host.pages import html_page
 from appapi_host.proxy.profiles import Profile, Reason, Verdict
 
-__all__ = ["Refusal", "send_refusal"]
+__all__ = ["Refusal", "answer_whole", "send_refusal"]
+
+HeaderList = list[tuple[bytes, bytes]]
 
 _HINT: Final = "The output of the host says which rule decided so."
 _TEXTS: Final = {
@@ -66,11 +68,20 @@ async def send_refusal(
         ("Content-Type", f"text/{kind}; charset=utf-8"),
         ("Content-Length", str(len(body))),
     ]
-    await send(
-        {
-            "type": "http.response.start",
-            "status": verdict.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    await answer_whole(scope, send, verdict.status, raw, body)
+
+
+async def answer_whole(
+    scope: Scope, send: Send, status: int, headers: HeaderList, body: bytes
+) -> None:
+    """Answer a request, or the handshake of a websocket, with a whole body."""
+    kind = "http"
+    if scope["type"] == "websocket":
+        kind = "websocket.http"
+        if "websocket.http.response" not in (scope.get("extensions") or ()):
+            await send({"type": "websocket.close"})  # before accepting: the server answers 403
+            return
+    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
+    is_head = scope.get("method") == "HEAD"
+    await send({"type": f"{kind}.response.body", "body": b"" if is_head else body})

@@ -1,9 +1,8 @@
 """Streams through the proxy, over real sockets: the in-memory transport would buffer them."""
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,48 +11,16 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from appapi_host.asgi import bind, create_app, serve
-from appapi_host.events import Event, Exchange, Notice
-from appapi_host.host import Host
-from appapi_host.records import AccessLevel, Route
-from appapi_host.settings import HostSettings
-from tests.host.web_stage import APP, DAEMON
+from appapi_host.asgi import bind, serve
+from appapi_host.events import Exchange, Notice
+from tests.live.proxy_stage import PHP, live_stage
 
 pytestmark = pytest.mark.live
-
-App = Callable[[Any, Any, Any], Awaitable[None]]
-BASE = "/index.php/apps/app_api/proxy/nc_py_api"
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@dataclass
-class LiveStage:
-    host: Host
-    client: httpx.AsyncClient
-    port: int
-    events: list[Event]
-
-
-@asynccontextmanager
-async def live_stage(app: App) -> AsyncIterator[LiveStage]:
-    """Client → host → app, with two servers."""
-    events: list[Event] = []
-    with anyio.fail_after(20):
-        async with Host.open(HostSettings()) as host, anyio.create_task_group() as group:
-            app_port: int = await group.start(partial(serve, app))
-            port: int = await group.start(partial(serve, create_app(host)))
-            await host.register_daemon(DAEMON)
-            routes = (Route(".*", "GET,HEAD,POST,PUT", AccessLevel.PUBLIC),)
-            await host.registry.add_app(replace(APP, port=app_port, routes=routes))
-            url = f"http://127.0.0.1:{port}"
-            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as client:
-                with host.bus.subscribed(events.append):
-                    yield LiveStage(host, client, port, events)
-            group.cancel_scope.cancel()
 
 
 async def start(send: Any, *headers: tuple[bytes, bytes], status: int = 200) -> None:
@@ -79,7 +46,7 @@ async def test_server_sent_events_arrive_as_they_are_sent() -> None:
             await event.wait()
         await piece(send, b"", more=False)
 
-    async with live_stage(app) as s, s.client.stream("GET", f"{BASE}/events") as response:
+    async with live_stage(app) as s, s.client.stream("GET", f"{PHP}/events") as response:
         assert response.headers["content-type"] == "text/event-stream;charset=UTF-8"
         pieces = response.aiter_raw()
         for number, event in enumerate(seen):
@@ -110,7 +77,7 @@ async def test_upload_arrives_as_it_is_sent() -> None:
             await event.wait()
 
     async with live_stage(app) as s:
-        response = await s.client.put(f"{BASE}/file", content=upload())
+        response = await s.client.put(f"{PHP}/file", content=upload())
     assert (response.status_code, response.content) == (200, b"thanks")
     assert received == [b"piece 0", b"piece 1", b"piece 2"]
 
@@ -125,7 +92,7 @@ async def test_client_that_leaves_a_stream_is_noticed_by_the_app() -> None:
         gone.set()
 
     async with live_stage(app) as s:
-        async with s.client.stream("GET", f"{BASE}/events") as response:
+        async with s.client.stream("GET", f"{PHP}/events") as response:
             assert await anext(response.aiter_raw()) == b"first"
         await gone.wait()
         assert not any(isinstance(event, Notice) for event in s.events)
@@ -141,7 +108,7 @@ async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app() -> N
 
     async with live_stage(app) as s:
         async with anyio.create_task_group() as group:
-            group.start_soon(s.client.get, f"{BASE}/slow")
+            group.start_soon(s.client.get, f"{PHP}/slow")
             await asked.wait()
             group.cancel_scope.cancel()
         await gone.wait()
@@ -168,7 +135,7 @@ async def test_client_that_leaves_its_upload_is_noticed_by_the_app() -> None:
 
     async with live_stage(app) as s:
         async with anyio.create_task_group() as group:
-            group.start_soon(partial(s.client.post, f"{BASE}/file", content=upload()))
+            group.start_soon(partial(s.client.post, f"{PHP}/file", content=upload()))
             await asked.wait()
             group.cancel_scope.cancel()
         await gone.wait()
@@ -180,7 +147,7 @@ async def test_app_that_refuses_an_upload_unread_is_heard() -> None:
         await piece(send, b"too much", more=False)
 
     async with live_stage(app) as s:
-        response = await s.client.post(f"{BASE}/file", content=b"x" * 100_000)
+        response = await s.client.post(f"{PHP}/file", content=b"x" * 100_000)
         assert (response.status_code, response.content) == (413, b"too much")
 
 
@@ -193,7 +160,7 @@ async def test_app_that_dies_in_its_answer_gives_the_client_an_error(length: byt
 
     async with live_stage(app) as s:
         with pytest.raises(httpx.RemoteProtocolError):
-            await s.client.get(f"{BASE}/dies")
+            await s.client.get(f"{PHP}/dies")
         [notice] = [event for event in s.events if isinstance(event, Notice)]
         assert notice.text.startswith("broke off in the middle of its answer: GET http://")
         # The host goes on.
@@ -205,11 +172,11 @@ async def test_app_that_dies_before_its_answer_is_500() -> None:
         pass
 
     async with live_stage(app) as s:
-        response = await s.client.get(f"{BASE}/dies", headers={"x": "1"})
+        response = await s.client.get(f"{PHP}/dies", headers={"x": "1"})
         # Our stand-in server answers for an app that says nothing; a dead one is the next line.
         assert response.status_code == 500
         await s.host.registry.apply("nc_py_api", lambda app: replace(app, port=1))
-        response = await s.client.get(f"{BASE}/dies")
+        response = await s.client.get(f"{PHP}/dies")
         assert response.status_code == 500
         assert "no connection" in response.text
 
@@ -230,7 +197,7 @@ async def test_slow_reader_slows_the_app_down_instead_of_filling_the_host() -> N
             if patience.cancelled_caught:
                 stalled.set()
 
-    async with live_stage(app) as s, s.client.stream("GET", f"{BASE}/huge"):
+    async with live_stage(app) as s, s.client.stream("GET", f"{PHP}/huge"):
         await stalled.wait()
         assert sent < 32 * 1024 * 1024
 
@@ -253,16 +220,16 @@ async def test_answers_without_a_body_and_compressed_ones_pass() -> None:
 
     async with live_stage(app) as s:
         for status in (204, 304):
-            response = await s.client.get(f"{BASE}/{status}")
+            response = await s.client.get(f"{PHP}/{status}")
             assert (response.status_code, response.content) == (status, b"")
             assert response.headers["etag"] == '"x"'
-        async with s.client.stream("GET", f"{BASE}/gzip") as response:
+        async with s.client.stream("GET", f"{PHP}/gzip") as response:
             raw = b"".join([part async for part in response.aiter_raw()])
         assert raw == packed
         assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
         assert len(response.headers.get_list("date")) == 1
         assert "server" not in response.headers
-        response = await s.client.head(f"{BASE}/200")
+        response = await s.client.head(f"{PHP}/200")
         assert (response.status_code, response.content) == (200, b"")
         assert (await s.client.get("/status.php")).status_code == 200
 
@@ -299,7 +266,7 @@ async def test_smuggled_request_or_signature_does_not_reach_the_app(smuggled: by
         await piece(send, b"", more=False)
 
     async with live_stage(app) as s:
-        head = f"POST {BASE}/x HTTP/1.1\r\nHost: h\r\n".encode()
+        head = f"POST {PHP}/x HTTP/1.1\r\nHost: h\r\n".encode()
         answer = await raw_exchange(s.port, head + smuggled)
         assert set(paths) <= {"/x"}
         assert b" 500 " not in answer
@@ -322,7 +289,7 @@ async def test_recorded_order_of_headers_holds_on_the_wire() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(own.serve, handle)
             head = "Host: 127.0.0.1:8080\r\nUser-Agent: curl\r\nAccept: */*\r\nConnection: close"
-            request = f"GET {BASE}/public HTTP/1.1\r\n{head}\r\n\r\n"
+            request = f"GET {PHP}/public HTTP/1.1\r\n{head}\r\n\r\n"
             assert b"hi" in await raw_exchange(s.port, request.encode())
             group.cancel_scope.cancel()
     lines = received[0].decode().split("\r\n")
