@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appapi_host.app_sockets import MAX_MESSAGE_BYTES
 from appapi_host.errors import HostError
-from appapi_host.files.web import PREFIX as FILES_PREFIX
-from appapi_host.files.web import FilesApplication
+from appapi_host.files.entrance import PREFIX as FILES_PREFIX
+from appapi_host.files.entrance import FilesEntrance
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
 from appapi_host.pages.site import Site
@@ -49,7 +49,7 @@ class _Application:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._ocs = create_ocs_app(host)
-        self._files = FilesApplication(host)
+        self._files = FilesEntrance(host)
         self._proxy = Proxy(host)
         self._site = Site(host)
 

@@ -24,8 +24,8 @@ from appapi_host.asgi import bind, create_app, serve
 from appapi_host.callers import signer
 from appapi_host.errors import HostError
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
-from appapi_host.files.web import PREFIX as FILES_PREFIX
-from appapi_host.files.web import FilesApplication
+from appapi_host.files.entrance import PREFIX as FILES_PREFIX
+from appapi_host.files.entrance import FilesEntrance
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
 from appapi_host.records import AppRecord, Daemon
@@ -118,7 +118,7 @@ class _ForApps:
 
     def __init__(self, host: Host) -> None:
         self._ocs = create_ocs_app(host)
-        self._files = FilesApplication(host)
+        self._files = FilesEntrance(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_file = scope["path"].startswith(FILES_PREFIX)

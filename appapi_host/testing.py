@@ -21,7 +21,6 @@ from appapi_host.app_client import memory_transport, user_client
 from appapi_host.asgi import create_app
 from appapi_host.deploy.base import DeployBackend, Deployment, ReportProgress
 from appapi_host.events import Direction, Event, EventBus, Exchange
-from appapi_host.files import Files
 from appapi_host.gateways import serve_host
 from appapi_host.host import Host
 from appapi_host.info_xml import AppInfo
@@ -35,6 +34,7 @@ from exapp_sdk.testing import running
 
 if TYPE_CHECKING:
     from appapi_host.app_client import UserAnswer, UserClient
+    from appapi_host.files.access import Files
 
 __all__ = ["InstalledApp", "MemoryBackend", "TestHost", "live_host", "memory_host"]
 
@@ -191,7 +191,7 @@ class TestHost:
         return [event for event in self.events if isinstance(event, Exchange)]
 
     @property
-    def files(self) -> Files:
+    def files(self) -> "Files":
         """The files of the host's users, to put and to look at without HTTP."""
         return self.host.files
 

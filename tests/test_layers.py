@@ -103,6 +103,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.records",
         "appapi_host.registry",
     ),
+    "appapi_host.files.entrance": ("appapi_host.files", "appapi_host.host"),
     "appapi_host.files.web": (
         *WORDS,
         "appapi_host.callers",

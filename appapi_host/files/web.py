@@ -8,7 +8,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio.to_thread
@@ -17,21 +17,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appapi_host.callers import Caller, identify_caller
 from appapi_host.events import Direction, Exchange, masked_headers
+from appapi_host.files.properties import Owner
 from appapi_host.files.refusals import Refusal
+from appapi_host.files.requests import BLOCK_BYTES, METHODS, XML_METHODS, Requests, Tree, render
+from appapi_host.files.resources import Upload, Work
 from appapi_host.files.store import Store, split_path
 from appapi_host.files.wsgi import Body, Gone, send_answer
+from appapi_host.files.xml import MAX_XML_BYTES, clean, render_error
 from appapi_host.host import Host
 from appapi_host.records import User
 from appapi_host.throttling import Throttled, client_address
 
-if TYPE_CHECKING:
-    from appapi_host.files.resources import Upload
-
-__all__ = ["PREFIX", "FilesApplication"]
+__all__ = ["FilesApplication"]
 
 logger = logging.getLogger(__name__)
 
-PREFIX: Final = "/remote.php/"
 DAV_BASE: Final = "/remote.php/dav"
 LEGACY_BASE: Final = "/remote.php/webdav"
 """The same files without the user in the path, as it was before there was anything but files."""
@@ -70,9 +70,6 @@ class _Request:
 
 class FilesApplication:
     """The ASGI application of the files.
-
-    The libraries behind it are loaded with the first request, so a host that serves none starts
-    without them.
 
     Args:
         host: whose files.
@@ -169,12 +166,10 @@ class FilesApplication:
         Raises:
             Refusal: it is too long.
         """
-        from appapi_host.files import requests, xml
-
         if request.scope["method"] == "PUT":
             return b"", False
-        is_xml = request.scope["method"] in requests.XML_METHODS
-        limit = xml.MAX_XML_BYTES if is_xml else MAX_BODY_BYTES
+        is_xml = request.scope["method"] in XML_METHODS
+        limit = MAX_XML_BYTES if is_xml else MAX_BODY_BYTES
         body, more = bytearray(), True
         while more:
             message = await receive()
@@ -209,10 +204,6 @@ class FilesApplication:
         send: Send,
     ) -> None:
         """Answer from a worker thread."""
-        from appapi_host.files import requests
-        from appapi_host.files.properties import Owner
-        from appapi_host.files.resources import Work
-
         work: Work | None = None
         has_begun = False
 
@@ -233,7 +224,7 @@ class FilesApplication:
             )
             environ["appapi_host.work"] = work
             server = _server(request.scope, environ)
-            status, headers, pieces, request.note = requests.render(server, environ)
+            status, headers, pieces, request.note = render(server, environ)
             if isinstance(pieces, list):
                 request.response_body = b"".join(pieces)[:SHOWN_BYTES]
             send_answer(send, status, [*headers, *_HEADERS], pieces, has_begun=begun)
@@ -298,23 +289,22 @@ def _path(scope: Scope, user_id: str) -> tuple[str, tuple[str, ...]]:
     raise Refusal(404, "Path not found.")
 
 
-def _server(scope: Scope, environ: dict[str, Any]) -> Any:
-    from appapi_host.files import requests, xml
+def _server(scope: Scope, environ: dict[str, Any]) -> Requests:
 
     method = scope["method"]
-    if method not in requests.METHODS:
+    if method not in METHODS:
         raise Refusal(
             501,
             f"There was no plugin in the system that was willing to handle this {method} method.",
         )
     if method != "PUT":
         data = environ["wsgi.input"].read()
-        if method in requests.XML_METHODS and data.strip():
-            environ["appapi_host.xml"], data = xml.clean(data)
+        if method in XML_METHODS and data.strip():
+            environ["appapi_host.xml"], data = clean(data)
         environ["appapi_host.body"] = data
         environ["wsgi.input"] = _Read(data)
         environ["CONTENT_LENGTH"] = str(len(data))
-    return requests.Requests(requests.Tree())
+    return Requests(Tree())
 
 
 class _Read:
@@ -339,9 +329,8 @@ def _environ(scope: Scope, names: tuple[str, ...], body: Body) -> dict[str, Any]
         value = raw_value.decode("latin-1")
         key = name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
         environ[key] = f"{environ[key]}, {value}" if key in environ else value
-    from appapi_host.files import requests
 
-    tree_config = {"block_size": requests.BLOCK_BYTES, "hotfixes": {}, "mutable_live_props": []}
+    tree_config = {"block_size": BLOCK_BYTES, "hotfixes": {}, "mutable_live_props": []}
     environ |= {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
@@ -357,14 +346,12 @@ def _environ(scope: Scope, names: tuple[str, ...], body: Body) -> dict[str, Any]
     return environ
 
 
-def _upload(scope: Scope) -> "Upload":
+def _upload(scope: Scope) -> Upload:
     """What the headers say of the content.
 
     Raises:
         Refusal: one of them cannot be read.
     """
-    from appapi_host.files.resources import Upload
-
     headers = Headers(scope=scope)
 
     def number(name: str) -> int | None:
@@ -398,7 +385,6 @@ def _upload(scope: Scope) -> "Upload":
 def _refusal_answer(
     request: _Request, refusal: Refusal
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    from appapi_host.files.xml import render_error
 
     request.note = refusal.note
     body = render_error(refusal.exception, refusal.message)

@@ -8,9 +8,9 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,7 +21,6 @@ from appapi_host.documents import DocumentStore
 from appapi_host.errands import Errands
 from appapi_host.errors import NotFoundError
 from appapi_host.events import AppOutput, EventBus, Notice
-from appapi_host.files import Files
 from appapi_host.handshake import OUTPUT_LINES, Handshake
 from appapi_host.host.daemons import DEFAULT_DAEMON_SETTING, Daemons, WayBack
 from appapi_host.host.installer import Installer, Mount
@@ -42,6 +41,9 @@ from appapi_host.throttling import Throttle
 from appapi_host.users import Users
 from appapi_host.values import KEY_FILE, Values
 from appapi_host.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from appapi_host.files.access import Files
 
 __all__ = [
     "DEFAULT_DAEMON_SETTING",
@@ -94,7 +96,6 @@ class Host:
         self.values = Values(
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
         )
-        self.files = Files(registry, settings.data_dir, instance=lambda: self.instance)
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
         self.tasks = Tasks(self.documents)
         self.errands = Errands(
@@ -127,6 +128,17 @@ class Host:
         self.reports = Reports(self, group)
         self.resumption = Resumption(self, group)
 
+    @cached_property
+    def files(self) -> "Files":
+        """The files of the users; nothing of them is loaded before somebody asks."""
+        from appapi_host.files.access import Files
+
+        return Files(self.registry, self.settings.data_dir, instance=lambda: self.instance)
+
+    async def _close_files(self) -> None:
+        if "files" in vars(self):
+            await self.files.close()
+
     @classmethod
     @asynccontextmanager
     async def open(
@@ -158,7 +170,7 @@ class Host:
                 transport_for=transport_for,
                 operations=operations,
             )
-            stack.push_async_callback(host.files.close)
+            stack.push_async_callback(host._close_files)
             stack.push_async_callback(host.daemons.close)
             host.instance = await _instance(registry)
             await stack.enter_async_context(host.client)
