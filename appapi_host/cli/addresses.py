@@ -1,12 +1,12 @@
 """Which addresses of an app a person can open in a browser, told from its routes."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from appapi_host.cli.console import Address
 from appapi_host.records import AccessLevel, Route
+from appapi_host.route_paths import fixed_path
 
 if TYPE_CHECKING:
     from appapi_host.host import Host
@@ -18,10 +18,6 @@ _WHO: Final = {
     AccessLevel.USER: "user, admin",
     AccessLevel.ADMIN: "admin",
 }
-_ANY_END: Final = re.compile(r"(\.\*|\.\+|\(\.\*\)|\(\.\+\)|\$)+\Z")
-_LEADING_SLASH: Final = re.compile(r"\A\^?(\\?/\??)?")
-_ESCAPED: Final = re.compile(r"\\([^A-Za-z0-9])")
-_META: Final = re.compile(r"(?<!\\)[.*+?()\[\]{}|^$]|\\[A-Za-z0-9]")
 
 
 def proxy_base(base_url: str, app_id: str) -> str:
@@ -39,7 +35,7 @@ def addresses(base_url: str, app_id: str, routes: Iterable[Route]) -> list[Addre
     for route in routes:
         if "GET" not in route.verb.upper():
             continue
-        path, is_whole = _fixed_path(route.url)
+        path, is_whole = fixed_path(route.url)
         url = proxy_base(base_url, app_id) + quote(path)
         pattern = "" if is_whole else route.url
         # The first route that fits decides, so a later one of the same address says nothing new.
@@ -65,11 +61,3 @@ def sign_in(base_url: str, passwords: Mapping[str, str]) -> Address | None:
         return None
     known = (f"{user_id}, password {password}" for user_id, password in passwords.items())
     return Address(f"{base_url}/login", "; ".join(known))
-
-
-def _fixed_path(pattern: str) -> tuple[str, bool]:
-    """The path that a route's expression begins with, and whether it says all there is to say."""
-    rest = _ANY_END.sub("", pattern[_LEADING_SLASH.match(pattern).end() :])  # type: ignore[union-attr]  # all its parts are optional
-    meta = _META.search(rest)
-    fixed = rest[: meta.start()] if meta else rest
-    return _ESCAPED.sub(r"\1", fixed), meta is None

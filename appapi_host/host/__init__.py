@@ -21,6 +21,7 @@ from appapi_host.documents import DocumentStore
 from appapi_host.errands import Errands
 from appapi_host.errors import NotFoundError
 from appapi_host.events import AppOutput, EventBus, Notice
+from appapi_host.forms import Forms
 from appapi_host.handshake import OUTPUT_LINES, Handshake
 from appapi_host.host.daemons import DEFAULT_DAEMON_SETTING, Daemons, WayBack
 from appapi_host.host.installer import Installer, Mount
@@ -96,6 +97,7 @@ class Host:
         self.values = Values(
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
         )
+        self.forms = Forms(self.documents, self.values)
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
         self.tasks = Tasks(self.documents)
         self.errands = Errands(

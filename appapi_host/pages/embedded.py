@@ -133,7 +133,7 @@ def _found(documents: Documents, app_id: str, name: str) -> _Parts | None:
 
 async def _rendered(visit: Visit, app: AppRecord, parts: _Parts) -> Response:
     listed = await entries(visit.host, visit.user)
-    token = request_token(visit.identity.session or visit.host.instance)
+    token = request_token(visit.secret)
     # What front ends give to the scripts that they add themselves, see @nextcloud/auth.
     nonce = base64.b64encode(token.encode()).decode()
     suffix = f"?v={_cache_key(app)}"

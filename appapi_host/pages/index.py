@@ -7,6 +7,7 @@ from starlette.responses import Response
 from appapi_host.pages.menu import Entry, app_url, entries, header
 from appapi_host.pages.visit import Visit
 from appapi_host.records import AppRecord, Route
+from appapi_host.route_paths import fixed_path
 from exapp_sdk.protocol.lifecycle import State
 
 __all__ = ["index"]
@@ -43,13 +44,12 @@ def _menu(visit: Visit, listed: list[Entry]) -> str:
 
 
 def _row(app: AppRecord, *, is_admin: bool) -> str:
-    link = html.escape(app_url(app.app_id, ""))
-    routes = "".join(_route(route) for route in app.routes)
+    routes = "".join(_route(app, route) for route in app.routes)
     # Why something failed may quote the app's output, which is for those who run the host.
     failure = f"<br><small>{html.escape(app.failure)}</small>" if is_admin and app.failure else ""
     return (
-        f'<tr><td><a href="{link}">{html.escape(app.name)}</a><br>'
-        f"<small>{html.escape(app.app_id)}</small></td><td>{html.escape(app.version)}</td>"
+        f"<tr><td>{html.escape(app.name)}<br><small>{html.escape(app.app_id)}</small></td>"
+        f"<td>{html.escape(app.version)}</td>"
         f'<td><span class="state {_tone(app.state)}">{app.state.value}</span>{failure}</td>'
         f"<td><ul>{routes}</ul></td></tr>\n"
     )
@@ -61,6 +61,10 @@ def _tone(state: State) -> str:
     return "good" if state is State.ENABLED else "other"
 
 
-def _route(route: Route) -> str:
-    shown = f"{html.escape(route.verb)} {html.escape(route.url)}"
-    return f"<li><code>{shown}</code> {route.access_level.name}</li>"
+def _route(app: AppRecord, route: Route) -> str:
+    """A route, with a link where it is known what to open."""
+    shown = f"<code>{html.escape(route.verb)} {html.escape(route.url)}</code>"
+    path, is_whole = fixed_path(route.url)
+    if is_whole and "GET" in route.verb.upper():
+        shown = f'<a href="{html.escape(app_url(app.app_id, path))}">{shown}</a>'
+    return f"<li>{shown} {route.access_level.name}</li>"

@@ -17,7 +17,15 @@ from appapi_host.pages.visit import PageRefusal, Visit, is_own_path, redirect
 from appapi_host.sessions import COOKIE_PREFIX, LIFETIME, cookies, is_valid_token, request_token
 from appapi_host.throttling import client_address
 
-__all__ = ["csrf_token", "login", "logout", "request_sign_in", "sign_out_form"]
+__all__ = [
+    "csrf_token",
+    "hidden",
+    "is_meant",
+    "login",
+    "logout",
+    "request_sign_in",
+    "sign_out_form",
+]
 
 _EXPIRED: Final = "The form was too old, or came from elsewhere. Please try again."
 _WRONG: Final = "Wrong user or password."
@@ -40,7 +48,7 @@ async def login(visit: Visit) -> Response:
 async def _sign_in(visit: Visit) -> Response:
     form = await visit.form()
     target = _own_target(form.get("redirect_url", ""))
-    if not _is_meant(visit, _form_secret(visit), form):
+    if not is_meant(visit, _form_secret(visit), form):
         return _login_form(visit, target, status=412, complaint=_EXPIRED)
     user = await visit.host.users.sign_in(
         form.get("user", ""), form.get("password", ""), address=client_address(visit.scope)
@@ -67,7 +75,7 @@ def _login_form(
         "Sign in",
         f"{said}"
         '<form method="post" action="/index.php/login" class="card">\n'
-        f"{_hidden('requesttoken', request_token(secret))}{_hidden('redirect_url', target)}"
+        f"{hidden('requesttoken', request_token(secret))}{hidden('redirect_url', target)}"
         '<label for="user">User</label>\n'
         f'<input id="user" name="user" value="{html.escape(user)}" autocomplete="username" '
         f'autocapitalize="none" spellcheck="false" required{focus[0]}>\n'
@@ -88,7 +96,7 @@ async def logout(visit: Visit) -> Response:
     session = visit.identity.session
     if not session:
         return redirect(visit, "/")
-    if not _is_meant(visit, session, given):
+    if not is_meant(visit, session, given):
         # Reached by an address, or from elsewhere: ask.
         return visit.page("Sign out", sign_out_form(visit, "card"))
     await visit.host.sessions.end(session)
@@ -105,7 +113,7 @@ def sign_out_form(visit: Visit, name: str) -> str:
         visit: who has the session.
         name: a class for the form.
     """
-    token = _hidden("requesttoken", request_token(visit.identity.session))
+    token = hidden("requesttoken", request_token(visit.identity.session))
     return (
         f'<form method="post" action="/index.php/logout" class="{name}">'
         f"{token}<button>Sign out</button></form>\n"
@@ -130,7 +138,14 @@ def request_sign_in(visit: Visit) -> Response:
     return redirect(visit, f"/index.php/login?redirect_url={quote(visit.target, safe='/')}")
 
 
-def _is_meant(visit: Visit, secret: str, form: dict[str, str]) -> bool:
+def is_meant(visit: Visit, secret: str, form: dict[str, str]) -> bool:
+    """Whether a form was sent off from the host's own page.
+
+    Args:
+        visit: how it came.
+        secret: whose `request_token()` the page has shown.
+        form: what was sent.
+    """
     is_own = is_own_origin(visit.host, visit.headers)
     return is_own and is_valid_token(secret, form.get("requesttoken", ""))
 
@@ -160,5 +175,6 @@ def _set_cookie(visit: Visit, response: Response, name: str, value: str, *, life
     )
 
 
-def _hidden(name: str, value: str) -> str:
+def hidden(name: str, value: str) -> str:
+    """An input that nobody sees."""
     return f'<input type="hidden" name="{name}" value="{html.escape(value)}">\n'

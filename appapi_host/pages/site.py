@@ -19,6 +19,7 @@ from appapi_host.pages.globals import GLOBALS_PATH, globals_script
 from appapi_host.pages.index import index
 from appapi_host.pages.login import csrf_token, login, logout
 from appapi_host.pages.menu import entries, header
+from appapi_host.pages.settings import SETTINGS_PATH, settings
 from appapi_host.pages.visit import PageRefusal, Visit
 from appapi_host.throttling import Throttled, client_address
 
@@ -122,6 +123,7 @@ _PAGES: Final[Mapping[str, tuple[Page, tuple[str, ...]]]] = {
     "/csrftoken": (csrf_token, _READING),
     "/status.php": (_status, _READING),
     "/favicon.ico": (_icon, _READING),
+    SETTINGS_PATH.removeprefix(_FRONT): (settings, _FORMS),
     STYLE_PATH: (_style, _READING),
     GLOBALS_PATH.removeprefix(_FRONT): (globals_script, _READING),
 }

@@ -81,6 +81,14 @@ class Visit:
         return self.identity.user
 
     @property
+    def secret(self) -> str:
+        """What request tokens of a user belong to, empty for nobody.
+
+        The session; or, with basic auth, something else that only the host knows.
+        """
+        return self.identity.session or (self.user.password_hash if self.user else "")
+
+    @property
     def headers(self) -> Headers:
         """Of the request."""
         return Headers(scope=self.scope)

@@ -13,12 +13,19 @@ ENTRY = "/apps/app_api/api/v1/ui/top-menu"
 @pytest.mark.parametrize("path", ["/", "/index.php", "/index.php/"])
 async def test_index_lists_apps_with_state_and_links(path: str) -> None:
     async with web_stage() as s:
-        routes = (Route("^/<x>", "GET", AccessLevel.USER),)
+        routes = (
+            Route("^/<x>", "GET", AccessLevel.USER),
+            Route("^/post", "POST", AccessLevel.PUBLIC),
+            Route("^/(a|b)", "GET", AccessLevel.PUBLIC),
+        )
         await s.change_app(name="<b>App</b>", routes=routes)
         text = (await s.client.get(path)).text
-        assert '<a href="/index.php/apps/app_api/proxy/nc_py_api/">&lt;b&gt;App' in text
+        assert "<td>&lt;b&gt;App&lt;/b&gt;<br><small>nc_py_api</small></td>" in text
         assert ">enabled</span>" in text
-        assert "<code>GET ^/&lt;x&gt;</code> USER" in text
+        href = "/index.php/apps/app_api/proxy/nc_py_api/%3Cx%3E"
+        assert f'<li><a href="{href}"><code>GET ^/&lt;x&gt;</code></a> USER</li>' in text
+        assert "<li><code>POST ^/post</code> PUBLIC</li>" in text
+        assert "<li><code>GET ^/(a|b)</code> PUBLIC</li>" in text
         assert '<a href="/index.php/login">Sign in</a>' in text
         await s.host.registry.remove_app("nc_py_api")
         assert "No app is registered" in (await s.client.get(path)).text
