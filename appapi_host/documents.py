@@ -185,6 +185,11 @@ class Documents:
         )
         return [_document(row) for row in rows]
 
+    def has(self, kind: str, *, label: str) -> bool:
+        """Whether there is any document of a kind with that label."""
+        query = "SELECT 1 FROM documents WHERE kind = ? AND label = ? LIMIT 1"
+        return self._connection.execute(query, (kind, label)).fetchone() is not None
+
     def delete(self, kind: str, app_id: str, names: Iterable[str], *, user_id: str = "") -> int:
         """Delete by name; returns how many there were."""
         return sum(
@@ -228,13 +233,15 @@ class Documents:
 class _Registry(Protocol):
     """What is needed of the registry, which stands above this module."""
 
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
 
 
 class DocumentStore:
-    """Runs work on the documents of a registry, in a worker thread.
+    """Runs work on the documents of a registry.
 
     Args:
         registry: whose documents.
@@ -243,12 +250,16 @@ class DocumentStore:
     def __init__(self, registry: _Registry) -> None:
         self._registry = registry
 
+    async def look(self, work: Callable[[Documents], T]) -> T:
+        """Find a few documents by name or number at once, without a thread."""
+        return await self._registry.look(lambda connection: work(Documents(connection)))
+
     async def read(self, work: Callable[[Documents], T]) -> T:
-        """Read documents; `work` must not write."""
+        """Read documents in a worker thread; `work` must not write."""
         return await self._registry.read(lambda connection: work(Documents(connection)))
 
     async def write(self, work: Callable[[Documents], T]) -> T:
-        """Change documents in one transaction.
+        """Change documents in one transaction, in a worker thread.
 
         Args:
             work: quick, because all writers of all processes wait for it. What it raises is raised

@@ -181,10 +181,15 @@ class Gateways:
     async def follow(self, seen: tuple[int, int]) -> None:
         """Adjust after each change of the registry, whoever made it; never returns."""
         is_complete = True
+        adjusted: list[AppRecord] | None = None
         while True:
             with anyio.move_on_after(None if is_complete else _RETRY_SECONDS):
                 seen = await self._host.registry.next_change(seen, interval=_LOOK_SECONDS)
-            is_complete = await self.adjust(await self._host.registry.apps())
+            apps = await self._host.registry.apps()
+            # Most changes are others, for instance of values that apps keep.
+            if apps != adjusted or not is_complete:
+                is_complete = await self.adjust(apps)
+                adjusted = apps
 
     async def _find(self, daemon: Daemon) -> None:
         try:

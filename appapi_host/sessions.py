@@ -67,7 +67,7 @@ class Sessions:
             ).fetchone()
             return (row["user_id"], row["password"]) if row else None
 
-        found = await self._registry.read(find)
+        found = await self._registry.look(find)
         if found is None:
             return None
         user = await self._registry.user(found[0])

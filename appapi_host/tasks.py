@@ -246,7 +246,7 @@ class Tasks:
         def read(documents: Documents) -> Task:
             return _task(_existing(documents, number))
 
-        return await self._documents.read(read)
+        return await self._documents.look(read)
 
     async def tasks_of(self, user_id: str) -> list[Task]:
         """The tasks of a user, oldest first."""
@@ -282,6 +282,9 @@ class Tasks:
             The tasks, and whether there are more.
         """
 
+        def is_anything_there(documents: Documents) -> bool:
+            return documents.has(TASK, label=TaskStatus.SCHEDULED.value)
+
         def work(documents: Documents) -> tuple[list[Task], bool]:
             waiting = [
                 each
@@ -301,6 +304,9 @@ class Tasks:
                 taken.append(task)
             return taken, len(waiting) > len(taken)
 
+        # Workers ask again and again, mostly for nothing: then nothing is locked.
+        if not await self._documents.look(is_anything_there):
+            return [], False
         return await self._documents.write(work)
 
     async def report_progress(self, number: int, progress: float) -> Task:

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import anyio.to_thread
+
 from appapi_host.documents import Document, Documents, DocumentStore
 from appapi_host.errors import HostError
 
 __all__ = ["KEY_FILE", "Value", "Values"]
+
+_FEW: Final = 20
+"""Values that are looked up without a thread."""
 
 KEY_FILE: Final = "values.key"
 """Name of the key's file in the data directory."""
@@ -70,19 +75,26 @@ class Values:
         Raises:
             HostError: a sensitive one cannot be decrypted.
         """
+        kind = _kind(user_id)
+        wanted = None if keys is None else list(dict.fromkeys(keys))
 
-        def read(documents: Documents) -> list[Value]:
-            kind = _kind(user_id)
-            if keys is None:
-                found = documents.find(kind, app_id=app_id, user_id=user_id)
-            else:
-                wanted = (
-                    documents.get(kind, app_id, key, user_id=user_id) for key in dict.fromkeys(keys)
-                )
-                found = [document for document in wanted if document is not None]
-            return sorted((self._value(document) for document in found), key=lambda one: one.key)
+        def read(documents: Documents) -> list[Document]:
+            if wanted is None:
+                return documents.find(kind, app_id=app_id, user_id=user_id)
+            found = (documents.get(kind, app_id, key, user_id=user_id) for key in wanted)
+            return [document for document in found if document is not None]
 
-        return await self._documents.read(read)
+        def clear() -> list[Value]:
+            return [self._value(document) for document in found]
+
+        if wanted is None or len(wanted) > _FEW:
+            found = await self._documents.read(read)
+        else:
+            found = await self._documents.look(read)
+        found.sort(key=lambda document: document.name)
+        if any(document.content["is_sensitive"] for document in found):
+            return await anyio.to_thread.run_sync(clear)
+        return clear()
 
     async def set(
         self,

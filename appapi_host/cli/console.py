@@ -110,7 +110,8 @@ class Console:
         self._out = out
         self._err = err
         self._several = several
-        self._secrets: set[str] = set()
+        # By length: most lines are shorter than the secrets of a thousand apps.
+        self._secrets: dict[int, set[str]] = {}
         self._shown: dict[tuple[str, str], int] = {}
         self._began: dict[tuple[str, str], float] = {}
         self._seen_alive: set[str] = set()
@@ -147,7 +148,7 @@ class Console:
     def hide(self, secret: str) -> None:
         """Show `***` wherever this text would appear."""
         if len(secret) >= 4:  # a shorter one is a test's, and would garble every line
-            self._secrets.add(secret)
+            self._secrets.setdefault(len(secret), set()).add(secret)
 
     def say(self, text: str = "") -> None:
         """Show a sentence."""
@@ -226,8 +227,10 @@ class Console:
 
     def _clean(self, text: str) -> str:
         """Nothing that another side sent may hide a line, move the cursor or show a secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        for length, secrets in self._secrets.items():
+            if len(text) >= length:
+                for secret in secrets:
+                    text = text.replace(secret, "***")
         return _CONTROLS.sub("�", _ESCAPES.sub("", text))
 
     def _line(self, text: str) -> None:

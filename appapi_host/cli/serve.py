@@ -149,19 +149,25 @@ class _Serve:
 
         Nothing tells us of a change in the registry as such, so it is looked at.
         """
+        before: list[AppRecord] | None = None
         while True:
-            apps = {app.app_id: app for app in await host.registry.apps()}
+            found = await host.registry.apps()
+            if found == before:
+                await anyio.sleep(_LOOK_SECONDS)
+                continue
+            before = found
+            apps = {app.app_id: app for app in found}
             for app_id in [*self.shown]:
                 if app_id not in apps:
                     del self.shown[app_id]
                     self.followed.pop(app_id, None)
                     self.console.labelled("note", "unregistered", app_id)
             for app in apps.values():
-                before = self.shown.get(app.app_id)
+                shown = self.shown.get(app.app_id)
                 self.shown[app.app_id] = app
-                if before is None:
+                if shown is None:
                     self.console.hide(app.secret.reveal())
-                if before is None or before.state is not app.state:
+                if shown is None or shown.state is not app.state:
                     self._show_state(app)
                 if _is_ours(app):
                     self._follow(host, group, app)

@@ -123,7 +123,7 @@ class Call:
 
     async def stored(self, kind: str, name: str) -> Document | None:
         """The document of the calling app of that name."""
-        return await self.host.documents.read(
+        return await self.host.documents.look(
             lambda documents: documents.get(kind, self.app.app_id, name)
         )
 

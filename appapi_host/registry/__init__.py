@@ -16,7 +16,14 @@ import anyio.to_thread
 from appapi_host.documents import Documents
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
 from appapi_host.records import AppRecord, Daemon, User
-from appapi_host.registry.connection import POLL_INTERVAL, connect, data_version, translated
+from appapi_host.registry.connection import (
+    POLL_INTERVAL,
+    connect,
+    connect_reader,
+    data_version,
+    is_busy,
+    translated,
+)
 from appapi_host.registry.ports import PORTS, PortBook
 from appapi_host.registry.rows import (
     SELECT_APPS,
@@ -26,7 +33,9 @@ from appapi_host.registry.rows import (
     dumps,
     existing_app,
     find_app,
+    find_user,
     port_conflict,
+    revision,
     user_of,
     user_values,
 )
@@ -44,13 +53,24 @@ T = TypeVar("T")
 class Registry:
     """Daemons, apps, users and settings of one host.
 
-    Every method may be called from several tasks at once. SQLite is used in a worker thread, by one
-    at a time. All methods raise `HostError`, with a remedy, when the file cannot be used.
+    Every method may be called from several tasks at once. Changes, and reading that may take long,
+    are done in a worker thread, by one at a time. A short query is done at once, because the way to
+    a thread and back takes ten times longer than the query: on a connection of its own, which
+    waits for nobody and must not write. All methods raise `HostError`, with a remedy, when the file
+    cannot be used.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None,
+        reader: sqlite3.Connection | None = None,
+    ) -> None:
         self._connection: sqlite3.Connection | None = connection
+        self._reader = reader
         self._path = path
+        self._apps: tuple[int, list[AppRecord]] = (0, [])
+        self._users: tuple[int, list[User]] = (0, [])
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._changed = anyio.Event()
         self._own_changes = 0
@@ -69,8 +89,17 @@ class Registry:
             HostError: it cannot be created, is no database of ours, is damaged, or was written by a
                 newer version.
         """
-        connection = await anyio.to_thread.run_sync(connect, path, lock_timeout)
-        return cls(connection, path)
+
+        def connected() -> tuple[sqlite3.Connection, sqlite3.Connection | None]:
+            connection = connect(path, lock_timeout)
+            try:
+                return connection, connect_reader(path) if path else None
+            except BaseException:
+                connection.close()
+                raise
+
+        connection, reader = await anyio.to_thread.run_sync(connected)
+        return cls(connection, path, reader)
 
     async def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -226,7 +255,7 @@ class Registry:
 
     async def app(self, app_id: str) -> AppRecord | None:
         """The app of that id."""
-        return await self._read(lambda connection: find_app(connection, app_id))
+        return await self.look(lambda connection: find_app(connection, app_id))
 
     async def apps(self) -> list[AppRecord]:
         """All apps, sorted by id."""
@@ -235,7 +264,11 @@ class Registry:
             rows = connection.execute(f"{SELECT_APPS} ORDER BY a.app_id")
             return [app_of(row) for row in rows]
 
-        return await self._read(read)
+        # Before they are read: a change in between is seen by the next call.
+        present = await self.look(lambda connection: revision(connection, "apps"))
+        if present != self._apps[0]:
+            self._apps = present, await self._read(read)
+        return [*self._apps[1]]
 
     async def apply(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> AppRecord:
         """Change an app in one transaction.
@@ -301,7 +334,7 @@ class Registry:
 
         while True:
             changed = self._changed
-            seen, record = await self._read(read)
+            seen, record = await self.look(read)
             if until(record):
                 return record
             if self._path is None:
@@ -310,7 +343,7 @@ class Registry:
             while not changed.is_set():
                 with anyio.move_on_after(POLL_INTERVAL):
                     await changed.wait()
-                if await self._read(data_version) != seen:
+                if await self.look(data_version) != seen:
                     break
 
     async def next_change(
@@ -328,9 +361,9 @@ class Registry:
         while True:
             changed = self._changed
             own = self._own_changes
-            revision = own, await self._read(data_version)
-            if revision != seen:
-                return revision
+            present = own, await self.look(data_version)
+            if present != seen:
+                return present
             with anyio.move_on_after(interval if self._path else None):
                 await changed.wait()
 
@@ -365,16 +398,14 @@ class Registry:
                 user_of(row) for row in connection.execute("SELECT * FROM users ORDER BY user_id")
             ]
 
-        return await self._read(read)
+        present = await self.look(lambda connection: revision(connection, "users"))  # as in apps()
+        if present != self._users[0]:
+            self._users = present, await self._read(read)
+        return [*self._users[1]]
 
     async def user(self, user_id: str) -> User | None:
         """The user of that id."""
-
-        def read(connection: sqlite3.Connection) -> User | None:
-            row = connection.execute("SELECT * FROM users WHERE user_id = ?", (user_id,)).fetchone()
-            return None if row is None else user_of(row)
-
-        return await self._read(read)
+        return await self.look(lambda connection: find_user(connection, user_id))
 
     async def setting(self, name: str) -> str | None:
         """A value that the host keeps about itself, for instance `default_daemon_config`."""
@@ -385,7 +416,7 @@ class Registry:
             ).fetchone()
             return None if row is None else str(row["value"])
 
-        return await self._read(read)
+        return await self.look(read)
 
     async def set_setting(self, name: str, value: str) -> None:
         """Store such a value."""
@@ -394,6 +425,25 @@ class Registry:
             connection.execute("REPLACE INTO settings VALUES (?, ?)", (name, value))
 
         await self._write(write)
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a short query at once, in the event loop.
+
+        Args:
+            work: gets a connection that cannot write. It must not take longer than finding a few
+                rows by an index.
+        """
+        reader = self._reader
+        if reader is None and not self._one_at_a_time.borrowed_tokens:
+            reader = self._connection  # in memory, and no thread is using it
+        if reader is not None:
+            try:
+                return work(reader)
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    with translated(self._path):
+                        raise
+        return await self._read(work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run queries of a module that has tables of its own.
@@ -443,3 +493,6 @@ class Registry:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

@@ -12,7 +12,14 @@ from typing import Final
 from appapi_host.errors import HostError
 from appapi_host.registry.schema import check_ownership, migrate
 
-__all__ = ["POLL_INTERVAL", "connect", "data_version", "translated"]
+__all__ = [
+    "POLL_INTERVAL",
+    "connect",
+    "connect_reader",
+    "data_version",
+    "is_busy",
+    "translated",
+]
 
 POLL_INTERVAL: Final = 0.02
 """Seconds between two looks for changes made by other processes, which cannot call us."""
@@ -58,6 +65,22 @@ def connect(path: Path | None, lock_timeout: float) -> sqlite3.Connection:
                 continue
             raise
         return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A second connection to a file that is open already, for short queries in the event loop.
+
+    In write-ahead mode readers wait for nobody. In the rare moments when they would have to, for
+    instance after a crash, this one fails with `SQLITE_BUSY` at once.
+    """
+    connection = _connected(str(path), 0)
+    connection.execute("PRAGMA query_only = TRUE")
+    return connection
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether SQLite would have had to wait."""
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _connected(target: str, lock_timeout: float) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,21 +23,56 @@ __all__ = [
     "dumps",
     "existing_app",
     "find_app",
+    "find_user",
     "port_conflict",
+    "revision",
     "user_of",
     "user_values",
 ]
 
-SELECT_APPS: Final = """
-    SELECT a.*, d.display_name, d.accepts_deploy_id, d.protocol, d.host, d.deploy_config
+_APP: Final = (
+    "app_id",
+    "version",
+    "name",
+    "daemon",
+    "port",
+    "secret",
+    "state",
+    "enabled",
+    "status",
+    "routes",
+    "created_time",
+    "failure",
+    "deployment",
+    "options",
+)
+_DAEMON: Final = ("display_name", "accepts_deploy_id", "protocol", "host", "deploy_config")
+_COLUMNS: Final = _APP + _DAEMON
+
+SELECT_APPS: Final = f"""
+    SELECT {", ".join([f"a.{name}" for name in _APP] + [f"d.{name}" for name in _DAEMON])}
     FROM apps AS a LEFT JOIN daemons AS d ON d.name = a.daemon
 """
+
+_MAX_PARSED: Final = 4096
+"""Rows whose records are remembered."""
 
 
 def find_app(connection: sqlite3.Connection, app_id: str) -> AppRecord | None:
     """The app of that id."""
     row = connection.execute(f"{SELECT_APPS} WHERE a.app_id = ?", (app_id,)).fetchone()
     return None if row is None else app_of(row)
+
+
+def revision(connection: sqlite3.Connection, name: str) -> int:
+    """A number that is another one after each change.
+
+    Args:
+        connection: committed rows are counted.
+        name: `apps`, where daemons count too, or `users`.
+    """
+    row = connection.execute("SELECT number FROM revisions WHERE name = ?", (name,)).fetchone()
+    return int(row[0])
 
 
 def existing_app(connection: sqlite3.Connection, app_id: str) -> AppRecord:
@@ -103,6 +139,13 @@ def app_of(row: sqlite3.Row) -> AppRecord:
     Raises:
         HostError: it cannot be read.
     """
+    return _parsed_app(tuple(row))
+
+
+# A row is read in each request, and what it holds changes seldom: only another row is parsed again.
+@lru_cache(_MAX_PARSED)
+def _parsed_app(values: tuple[Any, ...]) -> AppRecord:
+    row = dict(zip(_COLUMNS, values, strict=True))
     try:
         return AppRecord(
             app_id=row["app_id"],
@@ -127,7 +170,7 @@ def app_of(row: sqlite3.Row) -> AppRecord:
         ) from error
 
 
-def _joined_daemon(row: sqlite3.Row) -> Daemon:
+def _joined_daemon(row: Mapping[str, Any]) -> Daemon:
     if row["host"] is None:
         return Daemon(row["daemon"], "", "", "", "")
     return Daemon(
@@ -174,6 +217,12 @@ def user_values(user: User) -> tuple[str, str, str, int, int]:
         int(user.is_admin),
         int(user.is_enabled),
     )
+
+
+def find_user(connection: sqlite3.Connection, user_id: str) -> User | None:
+    """The user of that id."""
+    row = connection.execute("SELECT * FROM users WHERE user_id = ?", (user_id,)).fetchone()
+    return None if row is None else user_of(row)
 
 
 def user_of(row: sqlite3.Row) -> User:

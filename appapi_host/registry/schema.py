@@ -94,6 +94,22 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    (
+        # Numbers that grow with each change of apps (or their daemons) and of users, whoever makes
+        # it: who has read all of them need not read them again while it is the same.
+        "CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL)",
+        "INSERT INTO revisions VALUES ('apps', 1), ('users', 1)",
+        *(
+            f"""
+            CREATE TRIGGER {table}_{verb} AFTER {verb} ON {table}
+            BEGIN
+                UPDATE revisions SET number = number + 1 WHERE name = '{name}';
+            END
+            """
+            for table, name in (("apps", "apps"), ("daemons", "apps"), ("users", "users"))
+            for verb in ("INSERT", "UPDATE", "DELETE")
+        ),
+    ),
 )
 """What leads from each version of the schema (`PRAGMA user_version`) to the next one. A row that
 was released is never edited: add one."""

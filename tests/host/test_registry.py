@@ -2,12 +2,14 @@
 
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
@@ -390,8 +392,8 @@ async def test_a_damaged_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         pass
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    async with opened(path) as registry:
-        with pytest.raises(HostError, match="malformed") as caught:
+    with pytest.raises(HostError, match="malformed") as caught:
+        async with opened(path) as registry:
             await registry.apps()
     assert "move the file away" in caught.value.remedy
 
@@ -406,6 +408,68 @@ async def test_a_file_held_by_somebody_else_is_an_error_after_a_while(tmp_path: 
             assert "another process" in caught.value.remedy
             assert await registry.setting("a") is None, "reading goes on"
         other.close()
+
+
+async def test_short_queries_do_not_wait_for_who_writes(path: Path | None) -> None:
+    async with stocked(path) as registry:
+        began, go_on = threading.Event(), threading.Event()
+
+        def slow(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE apps SET version = '2.0.0'")
+            began.set()
+            go_on.wait(5)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(registry.write, slow)
+            await anyio.to_thread.run_sync(began.wait, 5)
+            if path:
+                found = await registry.app("my_app")
+                assert found
+                assert found.version == "1.0.0", "what is not written yet is not seen"
+            else:  # in memory there is only one connection, so this one waits
+                group.start_soon(registry.app, "my_app")
+            go_on.set()
+        found = await registry.app("my_app")
+        assert found
+        assert found.version == "2.0.0"
+
+
+async def test_short_queries_cannot_write(tmp_path: Path) -> None:
+    async with opened(tmp_path / "state.sqlite3") as registry:
+        with pytest.raises(HostError, match="readonly"):
+            await registry.look(lambda connection: connection.execute("DELETE FROM apps"))
+
+
+async def test_short_queries_give_way_to_a_thread_when_they_would_have_to_wait(
+    tmp_path: Path,
+) -> None:
+    async with stocked(tmp_path / "state.sqlite3") as registry:
+        reader = registry._reader
+
+        def busy_at_first(connection: sqlite3.Connection) -> str:
+            if connection is reader:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return "in a thread"
+
+        assert await registry.look(busy_at_first) == "in a thread"
+
+
+async def test_all_apps_are_read_anew_after_each_change_only(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    async with stocked(path) as registry, opened(path) as other:
+        before = await registry.apps()
+        before.clear()
+        await registry.set_setting("something", "else")
+        [first] = await registry.apps()
+        assert first == APP
+        await other.apply("my_app", lambda app: replace(app, version="2.0.0"))
+        assert [app.version for app in await registry.apps()] == ["2.0.0"]
+        await other.apply_daemon("here", lambda daemon: replace(daemon, display_name="There"))
+        assert [app.daemon.display_name for app in await registry.apps()] == ["There"]
+        await other.remove_app("my_app")
+        assert await registry.apps() == []
 
 
 async def test_a_new_file_held_by_somebody_else_is_an_error_after_a_while(tmp_path: Path) -> None:
