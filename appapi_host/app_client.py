@@ -10,21 +10,21 @@ import string
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
     AsyncIterator,
     Callable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import httpcore  # noqa: F401  # httpx would import it at the first request, and block the loop
 import httpx
 
+from appapi_host.app_connections import os_reason, without_userinfo
+from appapi_host.app_streams import AppStreams, StreamedAnswer
 from appapi_host.events import Direction, EventBus, Exchange, masked_headers
 from appapi_host.records import AppRecord
 from appapi_host.settings import HostSettings
@@ -91,21 +91,6 @@ class Answer:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedAnswer:
-    """An answer whose body is still to come.
-
-    Args:
-        status: HTTP status.
-        headers: names and values as sent, repeated ones kept.
-        body: the bytes as sent, not decompressed.
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: AsyncGenerator[bytes, None]
-
-
 class AppClient:
     """Requests from the host to its apps.
 
@@ -130,13 +115,8 @@ class AppClient:
         self._single = httpx.AsyncHTTPTransport(
             trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
-        # Those of users share some, dropped before servers usually drop them (uvicorn: 5 s).
-        self._network = httpx.AsyncHTTPTransport(
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=100, keepalive_expiry=3.0
-            ),
-        )
+        # Those of users share some.
+        self._streams = AppStreams()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,7 +128,7 @@ class AppClient:
         traceback: TracebackType | None,
     ) -> None:
         await self._single.aclose()
-        await self._network.aclose()
+        await self._streams.aclose()
 
     async def heartbeat(self, app: AppRecord, url: str) -> Answer:
         """`GET /heartbeat`, not signed.
@@ -302,7 +282,7 @@ class AppClient:
         method: str,
         target: str,
         headers: Sequence[tuple[bytes, bytes]],
-        content: AsyncIterable[bytes] | bytes | None = None,
+        content: AsyncGenerator[bytes, None] | None = None,
     ) -> AsyncIterator[StreamedAnswer]:
         """Send a request as it is and hand out the answer while it arrives.
 
@@ -314,14 +294,21 @@ class AppClient:
             method: HTTP verb.
             target: path and query.
             headers: names and values.
-            content: the body, in pieces or whole.
+            content: the body, in pieces; chunked unless the headers tell its length.
 
         Raises:
             TransportError: the app cannot be reached, or breaks off; raised from the body too.
         """
+        own = self._transport_for(app) if self._transport_for else None
+        if own is None:
+            async with self._streams.stream(
+                url, method=method, target=target, headers=headers, content=content
+            ) as answer:
+                yield answer
+            return
         with _translated(method, url + target):
             request = httpx.Request(method, url + target, headers=headers, content=content)
-            response = await self._transport(app, self._network).handle_async_request(request)
+            response = await own.handle_async_request(request)
         try:
             yield StreamedAnswer(
                 response.status_code,
@@ -347,11 +334,9 @@ class AppClient:
         headers += [("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
         return headers
 
-    def _transport(
-        self, app: AppRecord | None, network: httpx.AsyncBaseTransport
-    ) -> httpx.AsyncBaseTransport:
+    def _transport(self, app: AppRecord | None) -> httpx.AsyncBaseTransport:
         own = self._transport_for(app) if app and self._transport_for else None
-        return own or network
+        return own or self._single
 
     async def _call(
         self,
@@ -369,7 +354,7 @@ class AppClient:
             Direction.HOST_TO_APP,
             app.app_id if app else app_id,
             method,
-            target or _without_userinfo(url),
+            target or without_userinfo(url),
             status=0,
             seconds=0.0,
             request_headers=masked_headers(headers),
@@ -406,7 +391,7 @@ class AppClient:
         first = f"{request.method} {request.url}"
         for _ in range(MAX_REDIRECTS + 1):
             with _translated(request.method, str(request.url)):
-                response = await self._transport(app, self._single).handle_async_request(request)
+                response = await self._transport(app).handle_async_request(request)
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not location:
                 try:
@@ -546,7 +531,7 @@ async def fetch(url: str, *, limit: int) -> bytes:
         ):
             if answer.status_code != 200:
                 raise TransportError(
-                    f"GET {_without_userinfo(url)}",
+                    f"GET {without_userinfo(url)}",
                     f"the answer is {answer.status_code} {answer.reason_phrase}",
                 )
             async for piece in answer.aiter_bytes():
@@ -581,30 +566,9 @@ class _translated:  # noqa: N801  # reads as a phrase in a with statement
             return
         for kind, reason in REASONS:
             if isinstance(exc, kind):
-                detail = _os_reason(exc) or (str(exc) if kind is httpx.HTTPError else "")
+                detail = os_reason(exc) or (str(exc) if kind is httpx.HTTPError else "")
                 raise TransportError(
-                    f"{self._method} {_without_userinfo(self._url)}",
+                    f"{self._method} {without_userinfo(self._url)}",
                     f"{reason}: {detail}" if detail else reason,
                     outcome_unknown=not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout),
                 ) from exc
-
-
-def _os_reason(error: BaseException) -> str:
-    """The operating system's words, from wherever in the chain they are."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror.lower()
-        if isinstance(seen, ExceptionGroup) and seen.exceptions:
-            seen = seen.exceptions[0]
-            continue
-        seen = seen.__cause__ or seen.__context__
-    return ""
-
-
-def _without_userinfo(url: str) -> str:
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return url

@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from anyio.abc import ByteStream
 
 from exapp_sdk.errors import TransportError
 
-__all__ = ["BROKEN", "connect", "netloc", "os_reason"]
+__all__ = ["BROKEN", "connect", "netloc", "os_reason", "without_userinfo"]
 
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """What using a connection raises when the other side is gone."""
@@ -72,6 +73,15 @@ def os_reason(error: BaseException) -> str:
             continue
         seen = seen.__cause__ or seen.__context__
     return ""
+
+
+def without_userinfo(url: str) -> str:
+    """The URL without user and password, which are in no message."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            return parts._replace(netloc=netloc(url)).geturl()
+    return url
 
 
 @lru_cache(maxsize=1)

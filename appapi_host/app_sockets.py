@@ -21,7 +21,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from appapi_host.app_connections import BROKEN, connect
+from appapi_host.app_connections import BROKEN, connect, without_userinfo
 from exapp_sdk.errors import TransportError
 
 __all__ = [
@@ -118,7 +118,7 @@ class AppSocket:
             SocketRefused: the app answered with something else.
             TransportError: the app cannot be reached, or answers no HTTP.
         """
-        what = f"GET {url}{target}"
+        what = f"GET {without_userinfo(url)}{target}"
         protocol = ClientProtocol(
             parse_uri("ws://app"),
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,

@@ -79,12 +79,15 @@ OURS: dict[str, tuple[str, ...]] = {
     ),
     "appapi_host.app_client": (
         *WORDS,
+        "appapi_host.app_connections",
+        "appapi_host.app_streams",
         "appapi_host.errors",
         "appapi_host.events",
         "appapi_host.records",
         "appapi_host.settings",
     ),
     "appapi_host.app_connections": WORDS,
+    "appapi_host.app_streams": (*WORDS, "appapi_host.app_connections"),
     "appapi_host.app_sockets": (*WORDS, "appapi_host.app_connections"),
     "appapi_host.deploy": (
         *WORDS,
@@ -159,6 +162,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "starlette": ("exapp_sdk", "appapi_host"),
     "httpx": ("exapp_sdk.client", "appapi_host.app_client"),
     "httpcore": ("appapi_host.app_client",),  # for the time of its import only
+    # The parser below uvicorn: for what passes through the host a general client is too slow.
+    "httptools": ("appapi_host.app_streams",),
     "websockets": ("appapi_host.app_sockets",),
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "cryptography": ("appapi_host.values",),

@@ -116,12 +116,12 @@ async def test_stream_hands_out_the_answer_as_it_was_sent() -> None:
             f"http://127.0.0.1:{port}",
             method="GET",
             target="/x?q=1",
-            headers=[("Host", "cloud.test")],
+            headers=[(b"Host", b"cloud.test")],
         ) as got,
     ):
         assert b"".join([piece async for piece in got.body]) == b"notgzip"
     assert got.status == 200
-    assert got.headers[:2] == [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+    assert got.headers[:2] == [(b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2")]
     assert received == [b"GET /x?q=1 HTTP/1.1\r\nHost: cloud.test\r\n\r\n"]
 
 
