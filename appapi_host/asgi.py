@@ -21,7 +21,6 @@ from appapi_host.files.entrance import PREFIX as FILES_PREFIX
 from appapi_host.files.entrance import FilesEntrance
 from appapi_host.host import Host
 from appapi_host.ocs import create_ocs_app
-from appapi_host.pages.site import Site
 from appapi_host.proxy import PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
 
@@ -51,7 +50,6 @@ class _Application:
         self._ocs = create_ocs_app(host)
         self._files = FilesEntrance(host)
         self._proxy = Proxy(host)
-        self._site = Site(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,7 +75,10 @@ class _Application:
         elif path.startswith(FILES_PREFIX):
             await self._files(scope, receive, send)
         else:
-            await self._site(scope, receive, send)
+            # Loaded when somebody looks at a page, which tests of apps never do.
+            from appapi_host.pages.site import Site
+
+            await Site(self._host)(scope, receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

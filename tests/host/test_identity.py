@@ -11,6 +11,7 @@ from appapi_host.settings import HostSettings
 from tests.host.web_stage import EchoApp, WebStage, meta, raw_request, signed, web_stage
 
 PROXY = "/index.php/apps/app_api/proxy/nc_py_api"
+HARP = "/exapps/nc_py_api"
 USER = ("authorization", "Basic dXNlcjp1c2Vy")
 WRONG = ("authorization", "Basic dXNlcjp4")
 OPEN = (Route("^/open", "GET,POST", AccessLevel.PUBLIC), Route("^/in", "GET", AccessLevel.USER))
@@ -128,15 +129,16 @@ def test_sessions_are_taken_out_of_cookies(given: str, kept: str) -> None:
     assert without_session(given) == kept
 
 
-async def test_proxy_knows_the_session_and_the_app_does_not() -> None:
+@pytest.mark.parametrize("proxy", [PROXY, HARP])
+async def test_proxy_knows_the_session_and_the_app_does_not(proxy: str) -> None:
     echo = EchoApp(headers=[(b"set-cookie", b"a=b"), (b"set-cookie", OURS.encode())])
     async with web_stage(echo) as s:
         await s.change_app(routes=OPEN)
         token, cookie = await signed_in(s)
-        answer = await raw_request(s.host, "GET", f"{PROXY}/in", [("Cookie", f"x=y; {cookie}")])
+        answer = await raw_request(s.host, "GET", f"{proxy}/in", [("Cookie", f"x=y; {cookie}")])
         assert answer.status == 200
         assert answer.values("set-cookie") == ["a=b"]
-        answer = await raw_request(s.host, "GET", f"{PROXY}/in", [("Cookie", cookie)])
+        answer = await raw_request(s.host, "GET", f"{proxy}/in", [("Cookie", cookie)])
         assert answer.status == 200
         first, second = (values(got["headers"], "cookie") for got in echo.received)
         assert (first, second) == (["x=y"], [])
