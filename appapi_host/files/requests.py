@@ -97,7 +97,11 @@ def find_resource(environ: Environ, names: tuple[str, ...]) -> Resource | None:
         return Collection(
             environ,
             (),
-            lambda: (Collection(environ, (name,)) for name in (*_OF_USERS, "systemtags")),
+            lambda: (
+                found
+                for name in (*_OF_USERS, "systemtags")
+                if (found := find_resource(environ, (name,)))
+            ),
         )
     if names[0] == "systemtags":
         return find_tag(environ, names)

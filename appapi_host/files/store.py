@@ -23,6 +23,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -192,24 +193,21 @@ class Part:
     def __init__(self, place: Path) -> None:
         self.place = place
         with translated():
-            self.file: BinaryIO = place.open("xb", buffering=0)
+            # Buffered, although pieces are large: a raw file may take less than it was given.
+            self.file: BinaryIO = place.open("xb")
         self.size = 0
 
     def write(self, data: bytes) -> None:
         """Append."""
         with translated():
-            view = memoryview(data)
-            while view:  # a raw file may take less than all, for instance when the disk gets full
-                view = view[self.file.write(view) :]
+            self.file.write(data)
         self.size += len(data)
 
     def append(self, place: Path) -> None:
-        """Append another file, which is used up."""
+        """Append another file."""
         with translated(), place.open("rb", buffering=0) as source:
             shutil.copyfileobj(source, self.file, _COPY_BYTES)
             self.size += source.tell()
-        with translated():
-            place.unlink()
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -218,7 +216,8 @@ class Part:
 
     def discard(self) -> None:
         """Remove it, if it did not become a file."""
-        self.file.close()
+        with suppress(OSError):  # what is still to be written, on a full disk
+            self.file.close()
         self.place.unlink(missing_ok=True)
 
 
@@ -490,8 +489,8 @@ class Store:
         root = self._root(node.user_id, TRASH)
         deleted = int(time.time())
         while True:
-            # As the real server names them. The disk's limit counts for the longer name too.
-            stem = node.name.encode()[: _MAX_NAME_BYTES - 16].decode(errors="ignore")
+            # As the real server names them. The limit counts for the longer name too.
+            stem = node.name.encode()[: _MAX_NAME - 16].decode(errors="ignore")
             name = f"{stem}.d{deleted}"
             if not (root / name).exists():
                 break
@@ -637,7 +636,7 @@ def _copy_tree(node: Node, target: Path, *, shallow: bool) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     number = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with io.FileIO(number, "rb") as file, target.open("xb", buffering=0) as to:
+    with io.FileIO(number, "rb") as file, target.open("xb") as to:
         shutil.copyfileobj(file, to, _COPY_BYTES)
 
 

@@ -158,7 +158,7 @@ class Assembled(Resource, DAVNonCollection):
     def move_to(self, target: Target) -> bool:
         """Put the pieces together and make them the content of a file.
 
-        Each piece is removed as soon as it is copied, so the disk holds the content once.
+        The pieces stay until that is done: on a full disk, the client can try again.
         """
         work = self.work
         names = file_target(work, target)
