@@ -74,7 +74,7 @@ class Errands:
         webhook_uri: str | None = None,
         webhook_method: str | None = None,
     ) -> Task:
-        """Put a task into the queue, and tell the app that provides it.
+        """Put a task into the queue, and have the app that provides it told.
 
         Args:
             task_type: id of the kind of task.
@@ -90,16 +90,14 @@ class Errands:
             HostError: the input does not fit.
         """
         for provider in await self._tasks.providers():
-            described = task_type_of(provider)
-            if provider.task_type == task_type and described is not None:
+            if provider.task_type == task_type and task_type_of(provider) is not None:
                 break
         else:
             raise NotFoundError(
                 f"No provider of {task_type} is available",
                 remedy="enable an app that registers one",
             )
-        task, is_first = await self._tasks.schedule(
-            described,
+        task, is_trigger_due = await self.queue_task(
             provider,
             values,
             app_id=app_id,
@@ -108,9 +106,36 @@ class Errands:
             webhook_uri=webhook_uri,
             webhook_method=webhook_method,
         )
-        if is_first and self._settings.nextcloud_version >= TRIGGER_SINCE:
+        if is_trigger_due:
             self._start(lambda: self.trigger(provider))
         return task
+
+    async def queue_task(
+        self, provider: Provider, values: Mapping[str, Any], **options: Any
+    ) -> tuple[Task, bool]:
+        """Put a task for a provider into the queue, without telling anybody.
+
+        Args:
+            provider: who will probably do it.
+            values: the input.
+            options: as `schedule_task()` takes them.
+
+        Returns:
+            The task, and whether the app has to be told that there is something to do.
+
+        Raises:
+            HostError: the input does not fit, or nobody described this kind of task.
+        """
+        described = task_type_of(provider)
+        if described is None:
+            raise HostError(f"nobody described the task type {provider.task_type}")
+        task, is_first = await self._tasks.schedule(described, provider, values, **options)
+        return task, is_first and self.triggers_workers
+
+    @property
+    def triggers_workers(self) -> bool:
+        """Whether this Nextcloud tells workers that there is something to do."""
+        return self._settings.nextcloud_version >= TRIGGER_SINCE
 
     async def trigger(self, provider: Provider) -> Answer | None:
         """Tell an app that there is something to do for one of its providers."""

@@ -196,8 +196,9 @@ class Tasks:
             HostError: the input does not fit.
         """
         complete = {
-            **provider.registered["optional_input_shape_defaults"],
-            **provider.registered["input_shape_defaults"],
+            # PHP writes an empty object as an empty list.
+            **(provider.registered["optional_input_shape_defaults"] or {}),
+            **(provider.registered["input_shape_defaults"] or {}),
             **values,
         }
         optional = shapes_from_wire(provider.registered["optional_input_shape"])

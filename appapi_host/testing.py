@@ -34,7 +34,9 @@ from exapp_sdk.testing import running
 
 if TYPE_CHECKING:
     from appapi_host.app_client import UserAnswer, UserClient
+    from appapi_host.cli.exapp_commands import CommandResult
     from appapi_host.files.access import Files
+    from appapi_host.triggers import Outcome, SettingOutcome, TalkOutcome, TaskOutcome
 
 __all__ = ["InstalledApp", "MemoryBackend", "TestHost", "live_host", "memory_host"]
 
@@ -160,6 +162,55 @@ class InstalledApp:
         prefix = f"/index.php/apps/app_api/proxy/{self.app_id}/"
         async with self._host.client(user) as client:
             return await client.request(method, prefix + path.removeprefix("/"), **options)
+
+    async def occ(self, name: str, *words: str) -> "CommandResult":
+        """Type a command that the app has registered, as `occ NAME WORDS…` does.
+
+        Args:
+            name: of the command, for instance `words:count`.
+            words: arguments and options.
+
+        Raises:
+            HostError: there is no such command, or the words do not fit it.
+            TransportError: the app did not answer.
+        """
+        from appapi_host.cli.exapp_commands import run_words
+
+        return await run_words(self._host.host, self.app_id, name, words)
+
+    async def trigger_file_action(self, name: str | None = None, **options: Any) -> "Outcome":
+        """Click an action of the app; see `appapi_host.triggers.trigger_file_action`."""
+        from appapi_host.triggers import trigger_file_action
+
+        return await trigger_file_action(self._host.host, self.app_id, name=name, **options)
+
+    async def trigger_task(self, provider: str | None = None, **options: Any) -> "TaskOutcome":
+        """Have the app do a task; see `appapi_host.triggers.trigger_task`."""
+        from appapi_host.triggers import trigger_task
+
+        return await trigger_task(self._host.host, self.app_id, provider=provider, **options)
+
+    async def trigger_talk(self, message: str = "Hello", **options: Any) -> "TalkOutcome":
+        """Say something to a bot of the app; see `appapi_host.triggers.trigger_talk`."""
+        from appapi_host.triggers import trigger_talk
+
+        return await trigger_talk(self._host.host, self.app_id, message=message, **options)
+
+    async def trigger_webhook(self, event: str | None = None, **options: Any) -> "Outcome":
+        """Have something happen; see `appapi_host.triggers.trigger_webhook`."""
+        from appapi_host.triggers import trigger_webhook
+
+        return await trigger_webhook(self._host.host, self.app_id, event=event, **options)
+
+    async def trigger_setting(
+        self, field: str | None = None, value: Any = None, **options: Any
+    ) -> "SettingOutcome":
+        """Enter a value in a form of the app; see `appapi_host.triggers.trigger_setting`."""
+        from appapi_host.triggers import trigger_setting
+
+        return await trigger_setting(
+            self._host.host, self.app_id, field=field, value=value, **options
+        )
 
     async def _operate(self, operation: Awaitable[object]) -> None:
         try:

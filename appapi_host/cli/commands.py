@@ -13,15 +13,18 @@ from appapi_host.cli.common import (
     DEFAULT_PORT,
     HEARTBEAT_VARIABLE,
     INIT_VARIABLE,
+    NEXTCLOUD_VARIABLE,
     default_data_dir,
     parse_environment,
     timeouts,
 )
+from appapi_host.cli.trigger_commands import trigger_group
+from appapi_host.settings import NEXTCLOUD_VERSIONS
 
 __all__ = ["main"]
 
 _PROGRAM: Final = "python -m appapi_host"
-_LISTED: Final = ("run", "serve", "check", "repair", "logs")
+_LISTED: Final = ("run", "serve", "trigger", "check", "repair", "logs")
 _BUILD_ARGUMENT: Final = "--build-arg"
 _NO_COMMAND: Final = "`--` must be followed by the command that starts the app."
 
@@ -105,6 +108,14 @@ _THROTTLING = click.option(
     default=None,
     help="Refuse addresses that fail to sign in too often.  [default: unless on loopback]",
 )
+_NEXTCLOUD = click.option(
+    "--nextcloud-version",
+    type=click.IntRange(NEXTCLOUD_VERSIONS.start, NEXTCLOUD_VERSIONS.stop - 1),
+    default=NEXTCLOUD_VERSIONS.start,
+    show_default=True,
+    envvar=NEXTCLOUD_VARIABLE,
+    help="Which Nextcloud the host stands for.",
+)
 
 
 class _RunCommand(click.Command):
@@ -130,6 +141,7 @@ class _RunCommand(click.Command):
 @_HEARTBEAT
 @_INIT
 @_THROTTLING
+@_NEXTCLOUD
 @click.option(
     "--env",
     "environment",
@@ -185,6 +197,7 @@ def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
             docker=docker,
             watch=options["watch"],
             throttling=options["throttling"],
+            nextcloud_version=options["nextcloud_version"],
         ),
         sys.stdout,
         sys.stderr,
@@ -250,6 +263,7 @@ def _logs(command: tuple[str, ...] | None, /, **options: Any) -> int:
 @_HEARTBEAT
 @_INIT
 @_THROTTLING
+@_NEXTCLOUD
 @click.pass_obj
 def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
     """Keep a host running; `occ` in another shell registers and manages apps on it."""
@@ -264,8 +278,12 @@ def _serve(command: tuple[str, ...] | None, /, **options: Any) -> int:
         port=options["port"],
         timeouts=_timeouts(options),
         throttling=options["throttling"],
+        nextcloud_version=options["nextcloud_version"],
     )
     return serve(settings, sys.stdout, sys.stderr)
+
+
+_group.add_command(trigger_group)
 
 
 @_group.command("check", short_help="Say what is wrong with an app's info.xml.")

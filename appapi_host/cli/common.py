@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_PORT",
     "HEARTBEAT_VARIABLE",
     "INIT_VARIABLE",
+    "NEXTCLOUD_VARIABLE",
     "SERVE_LOCK",
     "base_url",
     "default_data_dir",
@@ -36,6 +37,7 @@ DATA_DIR_VARIABLE: Final = "APPAPI_HOST_DATA_DIR"
 BUSY_VARIABLE: Final = "APPAPI_HOST_BUSY_TIMEOUT"
 HEARTBEAT_VARIABLE: Final = "APPAPI_HOST_HEARTBEAT_TIMEOUT"
 INIT_VARIABLE: Final = "APPAPI_HOST_INIT_TIMEOUT"
+NEXTCLOUD_VARIABLE: Final = "APPAPI_HOST_NEXTCLOUD_VERSION"
 DEFAULT_PORT: Final = 8080
 SERVE_LOCK: Final = "serve.lock"
 """File in the data directory that a running `serve` holds."""

@@ -7,21 +7,41 @@ Source: AppAPI documentation, OCC commands; a request recorded from AppAPI 32.0.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.to_thread
+
+from appapi_host.cli.places import run_places
 from appapi_host.cli.session import Session
-from appapi_host.cli.symfony import Argument, Command, Input, Option, Value
-from appapi_host.errors import HostError
+from appapi_host.cli.symfony import (
+    Argument,
+    Command,
+    Input,
+    Option,
+    UsageError,
+    Value,
+    parse,
+)
+from appapi_host.errors import HostError, NotFoundError
 from exapp_sdk.errors import TransportError
 
 if TYPE_CHECKING:
     from appapi_host.documents import Document
     from appapi_host.host import Host
 
-__all__ = ["command_of", "owner_of_disabled", "payload", "registered"]
+__all__ = [
+    "CommandResult",
+    "command_of",
+    "owner_of_disabled",
+    "payload",
+    "registered",
+    "run_words",
+]
 
 _KIND: Final = "occ-command"
 _NAME: Final = re.compile(r"[^\s=<>|-][^\s=<>|]*")
@@ -32,25 +52,28 @@ _SHOWN_BYTES: Final = 1000
 
 
 async def registered(session: Session) -> dict[str, Command]:
-    """The commands of the apps that are enabled, by name.
+    """The commands of the apps that are enabled, by name; those that `run` has included.
 
     One that is malformed is left out, with a note: it must not take the others along.
 
     Args:
         session: gives the host.
     """
-    async with session.host() as host:
-        found = await host.documents.read(lambda documents: documents.find(_KIND, of_enabled=True))
     commands: dict[str, Command] = {}
-    for document in found:
-        try:
-            command = command_of(document)
-        except ValueError as error:
-            session.note(
-                f"ExApp {document.app_id}: its command {document.name} cannot run: {error}"
+    runs = await anyio.to_thread.run_sync(run_places, session.data_dir)
+    for directory in (session.data_dir, *runs):
+        async with session.at(directory).host() as host:
+            found = await host.documents.read(
+                lambda documents: documents.find(_KIND, of_enabled=True)
             )
-        else:
-            commands.setdefault(command.name, command)
+        for document in found:
+            try:
+                command = command_of(document, directory)
+            except ValueError as error:
+                text = f"its command {document.name} cannot run: {error}"
+                session.note(f"ExApp {document.app_id}: {text}")
+            else:
+                commands.setdefault(command.name, command)
     return commands
 
 
@@ -65,8 +88,12 @@ async def owner_of_disabled(session: Session, name: str) -> str:
     return ""
 
 
-def command_of(document: "Document") -> Command:
+def command_of(document: "Document", directory: Path | None = None) -> Command:
     """What an app has registered, as a command.
+
+    Args:
+        document: the registration.
+        directory: where the app is installed; None for that of the session.
 
     Raises:
         ValueError: it makes no sense as one.
@@ -88,7 +115,7 @@ def command_of(document: "Document") -> Command:
     return Command(
         content["name"],
         content["description"],
-        partial(_run, document),
+        partial(_run, document, directory),
         arguments,
         options,
         tuple(str(usage) for usage in content["usages"]),
@@ -173,9 +200,54 @@ def payload(command: Command, given: Input) -> dict[str, Any]:
     return {"arguments": arguments or None, "options": options or None}
 
 
-async def _run(document: "Document", session: Session, given: Input) -> int:
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command of an app came to.
+
+    Args:
+        status: HTTP status of the app's answer; 200 is success.
+        output: what it printed.
+    """
+
+    status: int
+    output: str
+
+    @property
+    def exit_code(self) -> int:
+        """That of occ."""
+        return 0 if self.status == 200 else 1
+
+
+async def run_words(host: "Host", app_id: str, name: str, words: Sequence[str]) -> CommandResult:
+    """Run a command of an app as typed, and collect what it prints.
+
+    Args:
+        host: where the app is installed.
+        app_id: the app.
+        name: of the command.
+        words: arguments and options.
+
+    Raises:
+        HostError: there is no such command, it makes no sense, or the words do not fit it.
+        TransportError: the app did not answer, or broke off.
+    """
+    document = await host.documents.read(lambda documents: documents.get(_KIND, app_id, name))
+    if document is None:
+        raise NotFoundError(f"ExApp {app_id} has no command {name}.")
+    try:
+        command = command_of(document)
+        typed = payload(command, parse(command, words))
+    except (ValueError, UsageError) as error:
+        raise HostError(str(error)) from error
+    handler = str(document.content["execute_handler"])
+    async with host.errands.run_command(app_id, handler, typed) as answer:
+        output = b"".join([piece async for piece in answer.body])
+    return CommandResult(answer.status, output.decode("utf-8", "replace"))
+
+
+async def _run(document: "Document", directory: Path | None, session: Session, given: Input) -> int:
     command = command_of(document)
-    async with session.host() as host:
+    async with session.at(directory or session.data_dir).host() as host:
         return await _asked(host, session, document, payload(command, given))
 
 

@@ -7,10 +7,8 @@ from typing import TextIO
 import anyio
 
 from appapi_host.cli.console import Console, Failure, open_console
+from appapi_host.cli.places import place_of_app
 from appapi_host.cli.session import opened
-from appapi_host.errors import NotFoundError
-from appapi_host.host import REGISTRY_FILE
-from appapi_host.settings import HostSettings
 from exapp_sdk.errors import ExAppError
 
 __all__ = ["logs"]
@@ -52,20 +50,10 @@ def logs(
 async def _show(
     app_id: str, data_dir: Path, console: Console, *, follow: bool, tail: int | None
 ) -> None:
-    for directory in (data_dir / "run" / app_id, data_dir):
-        if not (directory / REGISTRY_FILE).exists():
-            continue  # opening it would make one
-        async with opened(HostSettings(data_dir=directory)) as host:
-            app = await host.registry.app(app_id)
-            if app is None:
-                continue
-            console.hide(app.secret.reveal())
-            async for line in host.backend(app).output(app, tail=tail, follow=follow):
-                console.say(line)
-                if console.is_gone:
-                    return
-            return
-    raise NotFoundError(
-        f"no app {app_id} is installed in {data_dir}",
-        remedy="`occ app_api:app:list` names those of `serve`; --data-dir looks elsewhere",
-    )
+    async with opened(await place_of_app(data_dir, app_id)) as host:
+        app = await host.app(app_id)
+        console.hide(app.secret.reveal())
+        async for line in host.backend(app).output(app, tail=tail, follow=follow):
+            console.say(line)
+            if console.is_gone:
+                return

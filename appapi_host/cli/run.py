@@ -23,6 +23,7 @@ from appapi_host.cli.addresses import addresses, known_passwords, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.cli.keys import Keys
+from appapi_host.cli.places import note_served
 from appapi_host.cli.targets import ProcessTarget, Target
 from appapi_host.deploy import load
 from appapi_host.errors import HostError
@@ -32,7 +33,7 @@ from appapi_host.host import INSTANCE_SETTING, REGISTRY_FILE, Host
 from appapi_host.info_xml import AppInfo, EnvironmentVariable
 from appapi_host.records import AppRecord
 from appapi_host.registry import Registry
-from appapi_host.settings import HostSettings, Timeouts
+from appapi_host.settings import NEXTCLOUD_VERSIONS, HostSettings, Timeouts
 from exapp_sdk.errors import ExAppError
 from exapp_sdk.protocol.lifecycle import State
 
@@ -76,6 +77,7 @@ class RunOptions:
         docker: the app becomes a container; None makes it a process.
         watch: install it anew whenever a file of the folder changes.
         throttling: refuse addresses that fail to sign in too often; None as `HostSettings` has it.
+        nextcloud_version: the major version of Nextcloud that the host stands for.
     """
 
     folder: Path
@@ -89,6 +91,7 @@ class RunOptions:
     docker: "DockerOptions | None" = None
     watch: bool = False
     throttling: bool | None = None
+    nextcloud_version: int = NEXTCLOUD_VERSIONS.start
 
 
 def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
@@ -121,6 +124,7 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
                 port=port,
                 timeouts=options.timeouts,
                 throttling=options.throttling,
+                nextcloud_version=options.nextcloud_version,
             )
             return anyio.run(
                 _Run(options, info, settings, listener, console, _target(options), keys).main
@@ -273,6 +277,7 @@ class _Run:
     async def _with_host(self) -> int:
         code = 1
         async with Host.open(self.settings) as host:
+            await note_served(host.registry, self.settings)
             passwords = await known_passwords(host)
             async with anyio.create_task_group() as services:
                 await services.start(partial(serve_host, host, sockets=[self.listener]))

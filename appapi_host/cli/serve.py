@@ -15,6 +15,7 @@ import anyio.abc
 from appapi_host.cli.addresses import known_passwords, sign_in
 from appapi_host.cli.common import SERVE_LOCK, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
+from appapi_host.cli.places import note_served
 from appapi_host.errors import HostError
 from appapi_host.events import AppEnded, AppOutput, Event
 from appapi_host.gateways import serve_host
@@ -82,6 +83,7 @@ class _Serve:
     async def main(self) -> None:
         """Start what ran before, serve, and stop it again."""
         async with Host.open(self.settings) as host:
+            await note_served(host.registry, self.settings)
             passwords = await known_passwords(host)
             with host.bus.subscribed(self._see):
                 async with anyio.create_task_group() as group:

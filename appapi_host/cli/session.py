@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -48,6 +49,16 @@ class Session:
         if not silent:
             return self
         return Session(self.settings, self.out, self.err, quiet=True, warnings=False)
+
+    def at(self, directory: Path) -> "Session":
+        """The same with the state of another directory."""
+        return Session(
+            replace(self.settings, data_dir=directory),
+            self.out,
+            self.err,
+            quiet=self._quiet,
+            warnings=self._warnings,
+        )
 
     @property
     def data_dir(self) -> Path:
@@ -108,10 +119,11 @@ class Session:
 @asynccontextmanager
 async def opened(settings: HostSettings) -> AsyncIterator["Host"]:
     """A host; errors raised inside the block come out as they are."""
+    from appapi_host.cli.places import as_served
     from appapi_host.host import Host
 
     try:
-        async with Host.open(settings) as host:
+        async with Host.open(await as_served(settings)) as host:
             yield host
     except BaseExceptionGroup as group:
         # The host's own task group wraps what passes through it.

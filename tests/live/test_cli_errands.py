@@ -1,4 +1,4 @@
-"""Commands that an app has registered, as an administrator types them."""
+"""What a host asks its apps, as it is typed beside a running `serve`: commands and triggers."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="module")
 def serve(shell: Shell) -> Iterator[Running]:
     """A host with the app, for all tests of this file: none of them changes it."""
-    with shell.start("serve", "--port", "0") as running:
+    with shell.start("serve", "--port", "0", "--nextcloud-version", "33") as running:
         running.until("Ctrl-C stops it")
         words = ("local", "local", "process-install", "http", "127.0.0.1", running.url)
         assert shell.occ("app_api:daemon:register", *words)[1] == 0
@@ -101,3 +101,30 @@ def test_list_and_help_show_it_while_the_app_is_enabled(shell: Shell, serve: Run
     assert "-f, --force No questions" in shown
     assert "--colour|--no-colour Or none" in shown
     assert "--tag=TAG Which (multiple values allowed)" in shown
+
+
+def test_file_action_shows_request_and_answer(shell: Shell, serve: Running) -> None:
+    done = shell.call("trigger", "file-action", "errands", "--file", "/Films/a.mp4")
+    lines = done.stdout.splitlines()
+    assert (lines[0], done.returncode) == ("POST /convert as user", 0), done.stderr
+    assert f"  host: {serve.url.removeprefix('http://')}" in lines
+    assert "  AUTHORIZATION-APP-API: ***" in lines
+    assert "  AA-VERSION: 33.0.0" in lines
+    assert '"name": "a.mp4",' in [line.strip() for line in lines]
+    assert any(line.startswith("answered 200 in ") for line in lines)
+    assert any("route 1 of 1, ^/convert.*" in line for line in lines)
+    serve.until(r'/convert .*"directory": ?"/Films"')
+
+
+def test_bot_answers_in_time(shell: Shell, serve: Running) -> None:
+    done = shell.call("trigger", "talk", "errands", "--message", "hi", "--wait", "30")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("POST /bot in nobody's name\n")
+    assert "the bot says: hihi\n" in done.stdout
+
+
+def test_task_is_done(shell: Shell, serve: Running) -> None:
+    done = shell.call("trigger", "task", "errands", "--input", "input=hello")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("POST /trigger?providerId=errands:shout in nobody's name\n")
+    assert 'task 1 is STATUS_SUCCESSFUL\n  {\n    "output": "HELLO"\n  }\n' in done.stdout
