@@ -73,7 +73,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy")
 
 
-BENCHMARKS = ("run", "containers", "many_apps", "info_xml")
+BENCHMARKS = ("run", "ocs", "containers", "many_apps", "info_xml")
 
 
 @nox.session
@@ -96,6 +96,13 @@ def bench(session: nox.Session) -> None:
             missed.append(name)
     if missed:
         session.error(f"limits are missed: {', '.join(missed)}")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """20,000 generated requests to the OCS API of a running host; fails when one breaks it."""
+    install(session, "dev", extra="test")
+    session.run("python", "-m", "tests.fuzz.ocs", *session.posargs)
 
 
 @nox.session

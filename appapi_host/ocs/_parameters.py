@@ -54,6 +54,11 @@ class Parameter:
     kind: type
     default: Any = _REQUIRED
 
+    @property
+    def is_required(self) -> bool:
+        """Whether a call without it is refused."""
+        return self.default is _REQUIRED
+
     def taken_from(self, given: Mapping[str, Any]) -> Any:
         """The value in its declared type.
 

@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from appapi_host.documents import Document
 from appapi_host.events import Direction, Exchange, Notice, masked_headers
 from appapi_host.host import Host
 from appapi_host.ocs._authentication import Auth, Caller, OCSRefusal, WhileDisabled, authenticate
+from appapi_host.ocs._openapi import PATH as DESCRIPTION_PATH
+from appapi_host.ocs._openapi import description
 from appapi_host.ocs._parameters import (
     Parameter,
     ParameterError,
@@ -302,15 +305,20 @@ class OCSApplication:
     def __init__(self, host: Host, families: Iterable[Family]) -> None:
         self._host = host
         version = host.settings.nextcloud_version
-        self._table = _Table(
+        self._endpoints = [
             endpoint
             for family in families
             for endpoint in family.endpoints
             if endpoint.rules.since <= version
-        )
+        ]
+        self._table = _Table(self._endpoints)
+        self._description: Response | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
+        if scope["path"] == DESCRIPTION_PATH and scope["method"] in ("GET", "HEAD"):
+            await self._described()(scope, receive, send)
+            return
         started = time.perf_counter()
         at = time.time()
         found = _PATH.fullmatch(scope["path"])
@@ -337,6 +345,12 @@ class OCSApplication:
         )
         shown = b"" if scope["method"] == "HEAD" else rendered.body
         await send({"type": "http.response.body", "body": shown})
+
+    def _described(self) -> Response:
+        if self._description is None:
+            version = self._host.settings.aa_version
+            self._description = JSONResponse(description(self._endpoints, version=version))
+        return self._description
 
     async def _answered(self, reply: _Reply, path: str) -> Rendered:
         verbs, path_values = self._table.find(path)
