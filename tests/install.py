@@ -29,6 +29,9 @@ ENGINES = {
 BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 """The same for `tests/browser`."""
 
+LITMUS = {"litmus": "litmus"}
+"""The same for `tests/live/test_files_litmus.py`."""
+
 # An unprivileged user's PATH leaves out where Debian puts the daemons.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -62,6 +65,11 @@ def browser_obstacle() -> str:
     return _lacking(BROWSER)
 
 
+def litmus_obstacle() -> str:
+    """Why the tests of WebDAV with litmus cannot run here; empty if they can."""
+    return _lacking(LITMUS)
+
+
 def _lacking(programs: Mapping[str, str]) -> str:
     lacking = ", ".join(missing(programs))
     remedy = "`python -m tests.install` as root on Debian installs what is missing"
@@ -70,7 +78,7 @@ def _lacking(programs: Mapping[str, str]) -> str:
 
 def main() -> int:
     """Install the packages; returns the exit code."""
-    programs = ENGINES | BROWSER
+    programs = ENGINES | BROWSER | LITMUS
     lacking = missing(programs)
     if not lacking or os.geteuid() != 0 or not is_debian():
         return 0
