@@ -10,21 +10,17 @@ import anyio
 import anyio.to_thread
 
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
+from appapi_host.files import instance_id
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.store import Node, Store, not_found, split_path
 from appapi_host.registry import Registry
 
-__all__ = ["FOLDER", "Files", "Node", "instance_id"]
+__all__ = ["FOLDER", "Files", "Node"]
 
 FOLDER: Final = "files"
 """Name of the folder of all files in the data directory."""
 
 T = TypeVar("T")
-
-
-def instance_id(instance: str) -> str:
-    """The id of this host in Nextcloud's form: `oc` and ten characters."""
-    return f"oc{instance[:10]}"
 
 
 class Files:
@@ -169,6 +165,16 @@ class Files:
             ]
 
         return await self._run(user_id, names)
+
+    async def nodes(self, user_id: str, path: str = "") -> list[Node]:
+        """A file or folder and all that is in it, folders in front of their content.
+
+        Raises:
+            NotFoundError: there is no such user, or no such file.
+        """
+        return await self._run(
+            user_id, lambda store: list(store.walk(store.get(user_id, split_path(path))))
+        )
 
     async def make_folder(self, user_id: str, path: str) -> Node:
         """Make a folder and those above it, as far as they are not there.

@@ -9,14 +9,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from appapi_host.errors import HostError
 from appapi_host.events import Direction
+from appapi_host.files import instance_id
 from appapi_host.host import Host
 from appapi_host.ocs.files_actions import KIND
 from appapi_host.records import User
 from appapi_host.triggers.outcome import Outcome, Told, exchanges_with
 from appapi_host.triggers.targets import acting_user, enabled_app, registration, signed_in
+
+if TYPE_CHECKING:
+    from appapi_host.files.access import Node
 
 __all__ = ["FileNode", "trigger_file_action"]
 
@@ -73,12 +78,30 @@ class FileNode:
         members = {"directory": f"/{directory.lstrip('/')}", "mime": mime}
         return cls(name, **(members | known))
 
+    @classmethod
+    def of(cls, node: "Node") -> Self:
+        """One of the user's own files, which the app can fetch.
+
+        Args:
+            node: what `host.files.node()` returns.
+        """
+        return cls(
+            node.name,
+            f"/{'/'.join(node.names[:-1])}",
+            node.mime,
+            file_id=node.fileid,
+            size=node.size,
+            etag=node.etag,
+            mtime=node.mtime,
+            is_favorite=node.entry.favorite,
+        )
+
     def to_wire(self, user: User, instance: str) -> dict[str, Any]:
         """What the browser sends of it.
 
         Args:
             user: who clicks.
-            instance: id of the host.
+            instance: id of the host, in Nextcloud's form.
         """
         return {
             "fileId": self.file_id,
@@ -117,7 +140,8 @@ async def trigger_file_action(
         host: where the app is installed.
         app_id: the app.
         name: of the action; not needed if it has only one.
-        files: on what; a sample that the action is shown for if there is none.
+        files: on what; with what is known of them if the user has such files. If not given, on a
+            file of the user that the action is shown for, and without any on a sample.
         user_id: who clicks; the first user who is no administrator if not given.
 
     Raises:
@@ -127,8 +151,11 @@ async def trigger_file_action(
     await enabled_app(host, app_id)
     action = (await registration(host, app_id, KIND, name, what="file action")).content
     user = await acting_user(host, user_id)
-    nodes = tuple(files) or (_sample(action["mime"]),)
-    wire = [node.to_wire(user, host.instance) for node in nodes]
+    if files:
+        nodes = [await _known(host, user, node) for node in files]
+    else:
+        nodes = [await _own(host, user, action["mime"]) or _sample(action["mime"])]
+    wire = [node.to_wire(user, instance_id(host.instance)) for node in nodes]
     # The old kind asks once for each file, the new one once for all.
     bodies: list[Any] = wire if action["version"] == "1.0" else [{"files": wire}]
     notes = [
@@ -140,6 +167,22 @@ async def trigger_file_action(
     if action["version"] != "1.0":
         notes += _where_next(told[0], app_id, nodes)
     return Outcome(tuple(told), tuple(notes), all(one.is_success for one in told))
+
+
+async def _known(host: Host, user: User, node: FileNode) -> FileNode:
+    """A file with what is known of it, if the user has it."""
+    try:
+        return FileNode.of(await host.files.node(user.user_id, f"{node.directory}/{node.name}"))
+    except HostError:
+        return node
+
+
+async def _own(host: Host, user: User, wanted: str) -> FileNode | None:
+    """The first of the user's files that an action is shown for."""
+    for node in (await host.files.nodes(user.user_id))[1:]:
+        if _is_shown(wanted, node.mime):
+            return FileNode.of(await host.files.node(user.user_id, node.path))
+    return None
 
 
 async def _click(host: Host, user: User, app_id: str, handler: str, body: Any) -> Told:

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from appapi_host.errors import HostError, NotFoundError
-from appapi_host.files.access import instance_id
+from appapi_host.files import instance_id
 from appapi_host.files.index import Index, Tag
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.store import KEPT_VERSIONS, Node, Store

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from appapi_host.errors import HostError, NotFoundError
+from appapi_host.files import instance_id
 from appapi_host.records import User
 from appapi_host.settings import HostSettings
 from appapi_host.tasks import TaskStatus
@@ -135,7 +136,7 @@ async def test_file_action_is_the_recorded_request(appapi_host: TestHost) -> Non
         "shareOwner": None,
         "shareOwnerId": None,
         "userId": "user",
-        "instanceId": appapi_host.host.instance,
+        "instanceId": instance_id(appapi_host.host.instance),
     }
     assert outcome.is_success
     assert outcome.notes == (

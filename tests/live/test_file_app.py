@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from appapi_host.files.access import instance_id
 from appapi_host.testing import InstalledApp, TestHost, live_host
+from appapi_host.triggers import FileNode
 
 pytestmark = pytest.mark.live
 APP = Path(__file__).with_name("file_app")
@@ -32,34 +32,6 @@ async def app(host: TestHost) -> InstalledApp:
     return await host.install(APP)
 
 
-async def clicked(host: TestHost, app: InstalledApp, path: str) -> dict[str, str]:
-    """What the browser does when the user `user` chooses the action for a file."""
-    node = await host.files.node("user", path)
-    info = {
-        "fileId": node.fileid,
-        "name": node.name,
-        "directory": "/" + path.rpartition("/")[0],
-        "etag": node.etag,
-        "mime": node.mime,
-        "favorite": "false",
-        "permissions": 27,
-        "fileType": "folder" if node.is_folder else "file",
-        "size": node.size,
-        "mtime": node.mtime,
-        "shareTypes": None,
-        "shareAttributes": None,
-        "sharePermissions": None,
-        "shareOwner": None,
-        "shareOwnerId": None,
-        "userId": "user",
-        "instanceId": instance_id(host.host.instance),
-    }
-    answer = await app.post("count_words", user="user", json={"files": [info]}, timeout=30)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, str] = answer.json()
-    return found
-
-
 @pytest.mark.parametrize("words", ["to be or not to be", "a b " * 400])
 async def test_file_is_uploaded_worked_on_and_its_result_fetched(
     host: TestHost, app: InstalledApp, words: str
@@ -70,7 +42,10 @@ async def test_file_is_uploaded_worked_on_and_its_result_fetched(
         put = await person.put(f"{DAV}/My%20texts/be.txt", content=words.encode())
         assert put.status_code == 201
 
-        assert await clicked(host, app, "My texts/be.txt") == {"user": "user"}
+        outcome = await app.trigger_file_action(files=[FileNode.at("/My texts/be.txt")])
+        assert outcome.is_success
+        assert outcome.notes == ()
+        assert outcome.told[0].json() == {"user": "user"}
 
         result = await person.get(f"{DAV}/My%20texts/words/be.txt.json")
         assert result.status_code == 200
@@ -90,6 +65,16 @@ async def test_file_is_uploaded_worked_on_and_its_result_fetched(
     assert {exchange.method for exchange in asked} >= {"SEARCH", "GET", "MKCOL", "PUT", "PROPPATCH"}
     assert all(exchange.status < 400 or exchange.status in (404, 405) for exchange in asked)
     assert await host.files.names("admin") == []
+
+
+async def test_action_is_clicked_on_a_file_that_the_user_has(
+    host: TestHost, app: InstalledApp
+) -> None:
+    await host.files.put("user", "a picture.png", b"")
+    await host.files.put("user", "a text.txt", "one two two")
+    outcome = await app.trigger_file_action()
+    assert outcome.is_success
+    assert json.loads(await host.files.get("user", "words/a text.txt.json")) == {"one": 1, "two": 2}
 
 
 async def test_app_that_is_disabled_reaches_no_file(host: TestHost, app: InstalledApp) -> None:
