@@ -9,7 +9,7 @@ Source: AppAPI documentation, App Installation Flow; behaviour of AppAPI 32.0.0.
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -17,7 +17,14 @@ import anyio
 
 from appapi_host.app_client import Answer, AppClient
 from appapi_host.deploy.base import DeployBackend
-from appapi_host.errors import DeployError, NotFoundError, RefusedError, StepError, StepTimeout
+from appapi_host.errors import (
+    DeployError,
+    HostError,
+    NotFoundError,
+    RefusedError,
+    StepError,
+    StepTimeout,
+)
 from appapi_host.events import EventBus, Notice, StepFailed, StepFinished, StepStarted
 from appapi_host.records import AppRecord
 from appapi_host.registry import Registry
@@ -34,6 +41,9 @@ FAST_POLL_SECONDS: Final = 0.025
 SLOW_POLL_SECONDS: Final = 0.25
 FAST_POLL_FOR_SECONDS: Final = 10.0
 """A heartbeat cannot call us, so it is polled: often at first, when most apps come up."""
+
+_END_SECONDS: Final = 0.5
+"""How soon it is known that an app has ended whose connection broke."""
 
 _WRONG: Final = (
     'answer GET /heartbeat with status 200 and {"status": "ok"}, and check that it is this app '
@@ -211,10 +221,14 @@ class Handshake:
             self._bus.emit(StepFailed(self.app_id, "start", error.cause, error.remedy))
             return await self._settle(Event.ENABLE_FAILED, f"start: {error.cause}")
         await self._on_step("enabled")
-        with stepping(self._bus, self.app_id, "enabled") as step:
-            error_text = await self._switch(app, enabled=True)
-            if error_text:
-                step.fail(error_text)
+        try:
+            with stepping(self._bus, self.app_id, "enabled") as step:
+                error_text = await self._switch(app, enabled=True)
+                if error_text:
+                    step.fail(error_text)
+        except StepError as error:
+            failure = f"{error.step}: {error.cause}"
+            return await self._settle(Event.ENABLE_FAILED, failure, enabled=False)
         if error_text:
             return await self._settle(Event.ENABLE_REFUSED, error_text, enabled=False)
         return await self._registry.apply(
@@ -233,7 +247,10 @@ class Handshake:
         await self._on_step("disabled")
         app = await self._app()
         with stepping(self._bus, self.app_id, "disabled") as step:
-            error_text = await self._switch(app, enabled=False)
+            try:
+                error_text = await self._switch(app, enabled=False)
+            except StepError as error:
+                error_text = error.cause
             if error_text and await self._backend.is_gone(app):
                 error_text = ""
             if error_text:
@@ -258,7 +275,7 @@ class Handshake:
                 "answer it at once and prepare in the background"
             )
         except TransportError as error:
-            return await self._init_failed(str(error))
+            return await self._init_failed(await self._end_of(app) or str(error))
         if answer.status in (404, 501):
             self._bus.emit(StepFinished(self.app_id, "init", 0.0, "the app has no init"))
             await self.finish_init()
@@ -267,7 +284,11 @@ class Handshake:
         return await self._app()
 
     async def _switch(self, app: AppRecord, *, enabled: bool) -> str:
-        """Send `PUT /enabled`; returns the error, empty for success."""
+        """Send `PUT /enabled`; returns the error, empty for success.
+
+        Raises:
+            StepError: the app ended instead of answering.
+        """
         url = self._backend.url(app)
         try:
             with anyio.fail_after(self._timeouts.enabled_request):
@@ -276,6 +297,9 @@ class Handshake:
             seconds = self._timeouts.enabled_request
             return f"PUT /enabled was not answered within {seconds:g} s"
         except TransportError as error:
+            if ended := await self._end_of(app):
+                output = await self._output(app)
+                raise StepError("enabled", ended, output=output) from error
             return str(error)
         body = answer.json()
         error_text = enabled_error(body, enabled=enabled)
@@ -375,6 +399,12 @@ class Handshake:
         return await self._registry.apply(
             self.app_id, lambda app: app.after(event, failure=failure, enabled=enabled)
         )
+
+    async def _end_of(self, app: AppRecord) -> str:
+        """How an app ended that did not answer; empty if it did not end."""
+        with anyio.move_on_after(_END_SECONDS), suppress(HostError):
+            return f"the app ended: {await self._backend.exited(app)}"
+        return ""
 
     async def _unless_ended(self, app: AppRecord, step: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work, but fail at once when the app ends before the work does."""

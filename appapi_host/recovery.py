@@ -192,6 +192,8 @@ class Recovery:
 
         Runs until it is cancelled.
         """
+        seen: tuple[int, int] | None = None
+        apps: list[AppRecord] = []
         async with anyio.create_task_group() as group:
             while True:
                 for operation in await self._host.operations.all():
@@ -199,7 +201,10 @@ class Recovery:
                         group.start_soon(partial(self.settle, operation, finish=True))
                     else:
                         self._warn_if_stuck(operation)
-                for app in await self._host.registry.apps():
+                revision = await self._host.registry.next_change()
+                if revision != seen:  # reading a thousand apps each second would be felt
+                    seen, apps = revision, await self._host.registry.apps()
+                for app in apps:
                     await self._end_init(app)
                     self._follow(app, group)
                 await anyio.sleep(_LOOK_SECONDS)
@@ -254,8 +259,10 @@ class Recovery:
             backend = self._host.backend(app)
             how = await backend.exited(app)
             await anyio.sleep(self.grace)
-            if await self._host.operations.of(app.app_id) is not None:
-                return  # somebody is about to stop or replace it
+            while operation := await self._host.operations.of(app.app_id):
+                # Somebody may be about to stop or replace it; the record tells in the end.
+                await self._host.operations.wait_for_end(operation)
+                await anyio.sleep(self.grace)
             output = await backend.last_output(app, lines=_LAST_LINES)
         except HostError:
             return

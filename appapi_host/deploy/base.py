@@ -142,7 +142,7 @@ class DeployBackend(Protocol):
         ...
 
     async def is_gone(self, app: AppRecord) -> bool:
-        """Whether somebody else has removed what was deployed, so that there is nobody to ask."""
+        """Whether an app that does not answer is not there at all: there is nobody to ask."""
         return False
 
     async def set_aside(self, app: AppRecord) -> None:

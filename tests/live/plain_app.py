@@ -2,7 +2,8 @@
 
 Modes: `init` (reports progress), `die` (on `GET /die`), `children` (one in its session, one outside
 of it, their ids printed), `leak` (prints its secret), `html`, `exit`, `deaf` (never listens),
-`refuse` (to be enabled), `fail` (its init), `stubborn` (ignores SIGTERM, `/enabled` and its init).
+`refuse` (to be enabled), `fail` (its init), `vanish` (while it prepares), `stubborn`
+(ignores SIGTERM, `/enabled` and its init).
 """
 
 import base64
@@ -74,10 +75,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, json.dumps({"path": self.path, "mode": MODE}))
 
     def do_POST(self) -> None:
-        if MODE not in ("init", "fail", "stubborn"):
+        if MODE not in ("init", "fail", "stubborn", "vanish"):
             self.answer(404, "{}")
             return
         self.answer(200, "{}")
+        if MODE == "vanish":
+            os.kill(os.getpid(), signal.SIGKILL)
         if MODE != "stubborn":
             threading.Thread(target=prepare, daemon=True).start()
 

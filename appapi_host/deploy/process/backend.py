@@ -139,6 +139,13 @@ class ProcessBackend(DeployBackend):
         for identity in await self._identities(app):
             await self._stop(app.app_id, identity)
 
+    async def is_gone(self, app: AppRecord) -> bool:
+        """Whether no process of the app runs."""
+        for identity in await self._identities(app):
+            if await anyio.to_thread.run_sync(members, app.app_id, identity, set()):
+                return False
+        return True
+
     async def set_aside(self, app: AppRecord) -> None:
         """Stop the app, and keep how it was started until `discard()` or `restore()`."""
         await self.stop(app)
