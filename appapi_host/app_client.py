@@ -4,6 +4,8 @@ Requests are handed to httpx transports as they are rather than to a client: no 
 between users, no header is added behind our back, and a proxied request costs no more than it must.
 """
 
+from __future__ import annotations
+
 import json
 import secrets
 import string
@@ -17,11 +19,11 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from functools import cache, cached_property
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import httpcore  # noqa: F401  # httpx would import it at the first request, and block the loop
-import httpx
+import anyio.to_thread
 
 from appapi_host.app_connections import os_reason, without_userinfo
 from appapi_host.app_streams import AppStreams, StreamedAnswer
@@ -41,12 +43,44 @@ __all__ = [
     "fetch",
     "memory_transport",
     "php_json",
+    "reasons",
     "user_client",
 ]
 
-UserClient = httpx.AsyncClient
-UserAnswer = httpx.Response
-"""What `user_client()` makes and what it answers with: others say it without naming the library."""
+if TYPE_CHECKING:
+    import httpx
+
+    UserClient = httpx.AsyncClient
+    UserAnswer = httpx.Response
+    """What `user_client()` makes and what it answers with: others say it without naming the
+    library."""
+else:
+
+    class _Httpx:
+        """The library, imported when something of it is needed: most commands ask no app."""
+
+        def __getattr__(self, name: str) -> Any:
+            value = getattr(_imported(), name)
+            setattr(self, name, value)  # from now on without this method
+            return value
+
+    httpx = _Httpx()
+    UserClient = UserAnswer = object
+
+
+@cache
+def _imported() -> ModuleType:
+    import httpcore  # noqa: F401  # httpx would import it at the first request
+    import httpx
+
+    return httpx
+
+
+async def _ready() -> None:
+    """Have the library imported, without blocking the loop."""
+    if not _imported.cache_info().currsize:
+        await anyio.to_thread.run_sync(_imported)
+
 
 USER_AGENT: Final = "Nextcloud Server Crawler"
 """What Nextcloud's HTTP client calls itself; apps may log it."""
@@ -61,7 +95,7 @@ MAX_ANSWER_BYTES: Final = 1024 * 1024
 SHOWN_BYTES: Final = 4096
 """How much of a body an `Exchange` keeps."""
 
-TransportFactory = Callable[[AppRecord], httpx.AsyncBaseTransport | None]
+TransportFactory = Callable[[AppRecord], "httpx.AsyncBaseTransport | None"]
 """Gives the transport to one app, None for the network."""
 
 
@@ -110,11 +144,6 @@ class AppClient:
         self._settings = settings
         self._bus = bus
         self._transport_for = transport_for
-        # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
-        # cannot be told from one that is idle, and a POST must not be sent twice.
-        self._single = httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
         # Those of users share some.
         self._streams = AppStreams()
 
@@ -127,8 +156,17 @@ class AppClient:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._single.aclose()
+        if "_single" in vars(self):
+            await self._single.aclose()
         await self._streams.aclose()
+
+    @cached_property
+    def _single(self) -> httpx.AsyncHTTPTransport:
+        # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
+        # cannot be told from one that is idle, and a POST must not be sent twice.
+        return httpx.AsyncHTTPTransport(
+            trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
 
     async def heartbeat(self, app: AppRecord, url: str) -> Answer:
         """`GET /heartbeat`, not signed.
@@ -256,6 +294,7 @@ class AppClient:
         )
         started = time.perf_counter()
         try:
+            await _ready()
             request = _request(method, url + target, headers, content)
             async with self._followed(app, request) as response:
                 exchange = replace(exchange, status=response.status_code)
@@ -362,6 +401,7 @@ class AppClient:
         )
         started = time.perf_counter()
         try:
+            await _ready()
             request = _request(method, url + target, headers, content)
             async with self._followed(app, request) as response:
                 with _translated(method, url + target):
@@ -480,20 +520,22 @@ async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncGener
             yield piece
 
 
-REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (httpx.ConnectTimeout, "no connection within the time limit"),
-    (httpx.ConnectError, "no connection"),
-    (httpx.TimeoutException, "no answer within the time limit"),
-    (httpx.RemoteProtocolError, "the app closed the connection without a proper answer"),
-    (httpx.LocalProtocolError, "the request cannot be written as HTTP"),
-    (httpx.UnsupportedProtocol, "the address is neither http nor https"),
-    (httpx.NetworkError, "the connection broke"),
-    (httpx.DecodingError, "the body is not what Content-Encoding says"),
-    (httpx.HTTPError, "HTTP failed"),
-    (httpx.InvalidURL, "the address is malformed"),
-    (OSError, "the connection broke"),
-)
-"""What httpx raises, in plain words; the first row that fits counts."""
+@cache
+def reasons() -> tuple[tuple[type[Exception], str], ...]:
+    """What httpx raises, in plain words; the first row that fits counts."""
+    return (
+        (httpx.ConnectTimeout, "no connection within the time limit"),
+        (httpx.ConnectError, "no connection"),
+        (httpx.TimeoutException, "no answer within the time limit"),
+        (httpx.RemoteProtocolError, "the app closed the connection without a proper answer"),
+        (httpx.LocalProtocolError, "the request cannot be written as HTTP"),
+        (httpx.UnsupportedProtocol, "the address is neither http nor https"),
+        (httpx.NetworkError, "the connection broke"),
+        (httpx.DecodingError, "the body is not what Content-Encoding says"),
+        (httpx.HTTPError, "HTTP failed"),
+        (httpx.InvalidURL, "the address is malformed"),
+        (OSError, "the connection broke"),
+    )
 
 
 def memory_transport(app: Callable[..., Any]) -> httpx.AsyncBaseTransport:
@@ -524,6 +566,7 @@ async def fetch(url: str, *, limit: int) -> bytes:
         TransportError: it cannot be had, or the answer is not 200.
     """
     data = bytearray()
+    await _ready()
     with _translated("GET", url):
         async with (
             httpx.AsyncClient(follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
@@ -564,7 +607,7 @@ class _translated:  # noqa: N801  # reads as a phrase in a with statement
     ) -> None:
         if not isinstance(exc, Exception):
             return
-        for kind, reason in REASONS:
+        for kind, reason in reasons():
             if isinstance(exc, kind):
                 detail = os_reason(exc) or (str(exc) if kind is httpx.HTTPError else "")
                 raise TransportError(

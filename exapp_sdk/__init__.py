@@ -6,31 +6,31 @@ from exapp_sdk import Access, ExApp, Progress
 app = ExApp()
 ```
 
-What most apps do not use is imported when it is first asked for.
+Everything is imported when it is first asked for: the host stands on some modules of this package,
+and needs none of the rest.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Final
 
-from exapp_sdk.app import ExApp
-from exapp_sdk.auth import Access, AppAPIAuthMiddleware
-from exapp_sdk.errors import (
-    AuthError,
-    ConfigError,
-    ExAppError,
-    HandlerError,
-    InitInterruptedError,
-    LocalProtocolError,
-    OCSError,
-    ProtocolError,
-    RemoteProtocolError,
-    TransportError,
-)
-from exapp_sdk.jobs import Progress
-from exapp_sdk.protocol.environ import Settings
-
 if TYPE_CHECKING:
+    from exapp_sdk.app import ExApp
+    from exapp_sdk.auth import Access, AppAPIAuthMiddleware
     from exapp_sdk.client import Nextcloud
+    from exapp_sdk.errors import (
+        AuthError,
+        ConfigError,
+        ExAppError,
+        HandlerError,
+        InitInterruptedError,
+        LocalProtocolError,
+        OCSError,
+        ProtocolError,
+        RemoteProtocolError,
+        TransportError,
+    )
+    from exapp_sdk.jobs import Progress
+    from exapp_sdk.protocol.environ import Settings
     from exapp_sdk.protocol.log import LogLevel
 
 __all__ = [
@@ -53,17 +53,26 @@ __all__ = [
     "TransportError",
 ]
 
-_LAZY: Final = {
+_MODULES: Final = {
+    "Access": "exapp_sdk.auth",
+    "AppAPIAuthMiddleware": "exapp_sdk.auth",
+    "ExApp": "exapp_sdk.app",
     "LogLevel": "exapp_sdk.protocol.log",
     "Nextcloud": "exapp_sdk.client",
+    "Progress": "exapp_sdk.jobs",
+    "Settings": "exapp_sdk.protocol.environ",
 }
+"""Name → where it is; the errors are in `exapp_sdk.errors`."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    module = importlib.import_module(_MODULES.get(name, "exapp_sdk.errors"))
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})

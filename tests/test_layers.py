@@ -298,3 +298,17 @@ def test_an_exapp_costs_no_import_that_it_does_not_use() -> None:
 def test_the_pytest_plugin_costs_other_projects_nothing() -> None:
     loaded = loaded_by("import appapi_host.pytest_plugin")
     assert not loaded & (HEAVY - {"pydantic"})
+
+
+def test_a_command_that_asks_no_app_does_without_what_asks_them() -> None:
+    loaded = loaded_by(
+        "import sys, tempfile\n"
+        "from appapi_host.cli import main\n"
+        "from appapi_host.cli.common import DATA_DIR_VARIABLE\n"
+        "import os\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    os.environ[DATA_DIR_VARIABLE] = folder\n"
+        "    assert main(['occ', '-q', 'app_api:app:list']) == 0\n"
+    )
+    assert "sqlite3" in loaded
+    assert not loaded & {"cryptography", "docker", "httpx", "rich", "starlette", "trio", "uvicorn"}

@@ -11,7 +11,7 @@ import pytest
 from anyio.abc import SocketStream
 
 from appapi_host import app_client
-from appapi_host.app_client import REASONS, AppClient
+from appapi_host.app_client import AppClient, reasons
 from appapi_host.events import EventBus
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
@@ -156,4 +156,4 @@ def test_every_error_of_httpx_is_translated() -> None:
     ]
     assert len(errors) > 10
     for error in errors:
-        assert any(issubclass(error, kind) for kind, _ in REASONS)
+        assert any(issubclass(error, kind) for kind, _ in reasons())

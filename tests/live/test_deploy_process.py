@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from appapi_host.events import Event, EventBus, Notice
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings, Timeouts
 from exapp_sdk.protocol.auth import Secret
+from tests.live.cli_shell import free_port
 
 pytestmark = pytest.mark.live
 
@@ -64,8 +66,8 @@ class Stage:
         return path
 
     async def deploy(self, *command: str, **changes: Any) -> Mapping[str, Any]:
-        values = {"source": self.source, "command": command, **changes}
-        return await self.backend.deploy(Deployment(APP, ENVIRONMENT, **values), self.report)
+        values = {"environment": ENVIRONMENT, "source": self.source, "command": command, **changes}
+        return await self.backend.deploy(Deployment(APP, **values), self.report)
 
     async def report(self, percent: int) -> None:
         self.reports.append(percent)
@@ -136,6 +138,11 @@ DAEMONIZED = """
 """
 
 
+def with_free_port() -> tuple[AppRecord, dict[str, str]]:
+    port = free_port()
+    return replace(APP, port=port), {**ENVIRONMENT, "APP_PORT": str(port)}
+
+
 @pytest.mark.parametrize(
     ("address", "before"),
     [("127.0.0.1", ""), ("", ""), ("127.0.0.1", "os.fork() and sys.exit(0)"), ("", DAEMONIZED)],
@@ -145,25 +152,27 @@ async def test_who_listens_on_the_apps_port_is_the_app_or_was_started_by_it(
     tmp_path: Path, address: str, before: str
 ) -> None:
     async with staged(tmp_path) as stage:
+        app, environment = with_free_port()
         code = SERVE.replace("ADDRESS", address).replace("BEFORE", before.strip())
         stage.write(code)
-        await stage.deploy()
+        await stage.deploy(environment=environment)
         serving = psutil.Process(int(await stage.first_line()))
         try:
-            assert await stage.backend.stranger(APP) == ""
+            assert await stage.backend.stranger(app) == ""
         finally:
             serving.kill()  # one that has left the session is not found by `stop()`
 
 
 async def test_who_listens_in_an_apps_place_is_named(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
-        assert await stage.backend.stranger(APP) == ""  # it was never deployed
+        app, _ = with_free_port()
+        assert await stage.backend.stranger(app) == ""  # it was never deployed
         stage.write(FOREVER)
         await stage.deploy()
-        assert await stage.backend.stranger(APP) == "nobody any more"
-        with socket.create_server(("127.0.0.1", APP.port)):
+        assert await stage.backend.stranger(app) == "nobody any more"
+        with socket.create_server(("127.0.0.1", app.port)):
             name = psutil.Process().name()
-            assert await stage.backend.stranger(APP) == f"process {os.getpid()} ({name})"
+            assert await stage.backend.stranger(app) == f"process {os.getpid()} ({name})"
 
 
 async def test_last_words_are_read_though_the_app_is_removed_meanwhile(tmp_path: Path) -> None:
