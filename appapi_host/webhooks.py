@@ -8,8 +8,7 @@ Source: Nextcloud administration manual, Webhook Listeners; AppAPI documentation
 
 import json
 import re
-import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,18 +21,16 @@ from appapi_host.app_client import Answer, AppClient, php_json
 from appapi_host.documents import Document, Documents, DocumentStore
 from appapi_host.errors import HostError
 from appapi_host.events import EventBus, Notice
-from appapi_host.records import AppRecord, User
+from appapi_host.happenings import Happening
+from appapi_host.records import AppRecord
 from appapi_host.registry import Registry
 from appapi_host.values import Values
 from appapi_host.webhook_filters import matches
 from exapp_sdk.errors import TransportError
 
-__all__ = ["EVENTS", "KIND", "NODE_EVENTS", "Delivery", "Happening", "Webhooks"]
+__all__ = ["EVENTS", "KIND", "Delivery", "Webhooks"]
 
 KIND: Final = "webhook"
-
-NODE_EVENTS: Final = "OCP\\Files\\Events\\Node\\"
-"""The namespace of what happens to files and folders."""
 
 EVENTS: Final = re.compile(
     r"OCP\\Files\\Events\\Node\\(Before)?Node(Created|Written|Touched|Deleted|Renamed|Copied|Read)Event"
@@ -66,72 +63,6 @@ _NOT_THEIRS: Final = frozenset(
     }
 )
 """Headers that say who asks, or how long the request is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that happened.
-
-    Args:
-        event: name of the class of the event.
-        data: its members, for instance `{"node": {"id": 7, "path": "/bob/files/a.txt"}}`.
-        user_id: who did it, empty for nobody.
-        time: when, in unix seconds.
-    """
-
-    event: str
-    data: Mapping[str, Any]
-    user_id: str = ""
-    time: int = field(default_factory=lambda: int(time.time()))
-
-    @classmethod
-    def of_node(
-        cls, name: str, path: str, *, number: int | None = None, user_id: str = ""
-    ) -> "Happening":
-        """Something that happened to a file or folder.
-
-        Args:
-            name: what, for instance `NodeWrittenEvent`.
-            path: behind the data folder: `/bob/files/a.txt`.
-            number: its id; None if there is none yet, or not any more.
-            user_id: who did it.
-        """
-        return cls(NODE_EVENTS + name, {"node": _node(path, number)}, user_id)
-
-    @classmethod
-    def of_two_nodes(
-        cls,
-        name: str,
-        source: str,
-        target: str,
-        *,
-        source_number: int | None = None,
-        target_number: int | None = None,
-        user_id: str = "",
-    ) -> "Happening":
-        """Something that led from one file or folder to another: renamed, copied, restored.
-
-        Args:
-            name: what, for instance `NodeRenamedEvent`.
-            source: path of the one.
-            target: path of the other.
-            source_number: id of the one; None if it is not there any more.
-            target_number: id of the other; None if it is not there yet.
-            user_id: who did it.
-        """
-        data = {"source": _node(source, source_number), "target": _node(target, target_number)}
-        return cls(NODE_EVENTS + name, data, user_id)
-
-    def payload(self, user: User | None) -> dict[str, Any]:
-        """What is sent, and what filters look at."""
-        shown = None
-        if user is not None:
-            shown = {"uid": user.user_id, "displayName": user.display_name or user.user_id}
-        return {"event": {"class": self.event, **self.data}, "user": shown, "time": self.time}
-
-
-def _node(path: str, number: int | None) -> dict[str, Any]:
-    return {"path": path} if number is None else {"id": number, "path": path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +125,30 @@ class Webhooks:
         self._values = values
         self._start = start
         self._turns: defaultdict[int, anyio.Lock] = defaultdict(anyio.Lock)
+        self._waiting: deque[Happening] = deque()
+        self._is_telling = False
 
-    async def happened(self, happening: Happening) -> None:
-        """Tell everybody who listens to this; returns before they have heard of it."""
-        hooks = await self._listening(happening.event)
-        if not hooks:
-            return
-        payload = happening.payload(await self._registry.user(happening.user_id))
-        for hook in hooks:
-            self._start(partial(self._in_turn, hook, payload))
+    def happened(self, *happenings: Happening) -> None:
+        """Tell everybody who listens to these, in this order; returns before they have heard of it.
+
+        To be called in the thread of the event loop.
+        """
+        self._waiting.extend(happenings)
+        if not self._is_telling:
+            self._is_telling = True
+            self._start(self._tell)
+
+    async def _tell(self) -> None:
+        """Look up who listens, event by event, so that nobody hears of them in disorder."""
+        try:
+            while self._waiting:
+                happening = self._waiting.popleft()
+                if hooks := await self._listening(happening.event):
+                    payload = happening.payload(await self._registry.user(happening.user_id))
+                    for hook in hooks:
+                        self._start(partial(self._in_turn, hook, payload))
+        finally:
+            self._is_telling = False
 
     async def deliver(self, happening: Happening, *, app_id: str | None = None) -> list[Delivery]:
         """Tell everybody who listens to this, and wait for their answers.

@@ -58,6 +58,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.documents",
         "appapi_host.errors",
     ),
+    "appapi_host.happenings": ("appapi_host.records",),
     "appapi_host.webhook_filters": (),
     "appapi_host.webhooks": (
         *WORDS,
@@ -65,6 +66,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.documents",
         "appapi_host.errors",
         "appapi_host.events",
+        "appapi_host.happenings",
         "appapi_host.records",
         "appapi_host.registry",
         "appapi_host.values",
@@ -103,6 +105,7 @@ OURS: dict[str, tuple[str, ...]] = {
         *WORDS,
         "appapi_host.errors",
         "appapi_host.files",
+        "appapi_host.happenings",
         "appapi_host.records",
         "appapi_host.registry",
     ),

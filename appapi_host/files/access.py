@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
 from appapi_host.files import instance_id
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.store import Node, Store, not_found, split_path
+from appapi_host.happenings import Happening
 from appapi_host.registry import Registry
 
 __all__ = ["FOLDER", "Files", "Node"]
@@ -31,14 +33,21 @@ class Files:
         data_dir: where the files lie; None puts them into a temporary folder, which `close()`
             removes.
         instance: says which host this is.
+        listener: told what was done to files, in the thread of the event loop.
     """
 
     def __init__(
-        self, registry: Registry, data_dir: Path | None, *, instance: Callable[[], str]
+        self,
+        registry: Registry,
+        data_dir: Path | None,
+        *,
+        instance: Callable[[], str],
+        listener: Callable[..., None],
     ) -> None:
         self._registry = registry
         self._data_dir = data_dir
         self._instance = instance
+        self._listener = listener
         self._store: Store | None = None
         self._temporary: Path | None = None
         self._opening = anyio.Lock()
@@ -58,7 +67,12 @@ class Files:
         folder = self._data_dir
         if folder is None:
             folder = self._temporary = Path(tempfile.mkdtemp(prefix="appapi_host_files_"))
-        return Store(folder / FOLDER, instance_id=instance_id(self._instance()))
+        return Store(
+            folder / FOLDER, instance_id=instance_id(self._instance()), listener=self._tell
+        )
+
+    def _tell(self, happened: list[Happening]) -> None:
+        anyio.from_thread.run_sync(self._listener, *happened)
 
     async def close(self) -> None:
         """Close what was opened, and remove a temporary folder."""

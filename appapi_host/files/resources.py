@@ -12,6 +12,7 @@ from urllib.parse import quote
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 
+from appapi_host.files import happenings
 from appapi_host.files.properties import DEFAULT, FILE_PROPERTIES, Owner, file_id
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.store import Node, Part, Store
@@ -371,7 +372,9 @@ def _set_favorite(resource: NodeResource, name: str, value: Element | None, dry_
 def _set_mtime(resource: NodeResource, name: str, value: Element | None, dry_run: bool) -> None:  # noqa: FBT001
     seconds = _seconds(name, value)
     if not dry_run:
-        resource.work.store.set_times(resource.node, seconds)
+        node = resource.node
+        resource.work.store.set_times(node, seconds)
+        resource.work.store.tell(happenings.touched(node.user_id, node.path, node.fileid))
 
 
 def _set_created(resource: NodeResource, name: str, value: Element | None, dry_run: bool) -> None:  # noqa: FBT001
@@ -471,7 +474,9 @@ class FileResource(NodeResource, Stored, DAVNonCollection):
 
     def get_content(self) -> BinaryIO:
         """The content."""
-        return self.work.store.open(self.node)
+        node = self.node
+        self.work.store.tell(happenings.read(node.user_id, node.path, node.fileid))
+        return self.work.store.open(node)
 
     def finalize_headers(self, environ: Environ, headers: list[tuple[str, str]]) -> None:
         """Make a browser save what users uploaded: shown, it would run as a page of this host."""

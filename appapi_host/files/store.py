@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import quote
 
+from appapi_host.files import happenings
 from appapi_host.files.index import FILES, TRASH, Entry, Index, Trashed
 from appapi_host.files.refusals import Refusal, translated
+from appapi_host.happenings import Happening
 
 __all__ = ["Node", "Part", "Store", "not_found", "split_path"]
 
@@ -227,11 +229,19 @@ class Store:
     Args:
         folder: where they lie; made if it is not there.
         instance_id: the id that the real server appends to ids of files.
+        listener: told what was done to files; nobody if None.
     """
 
-    def __init__(self, folder: Path, *, instance_id: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        instance_id: str,
+        listener: Callable[[list[Happening]], object] | None = None,
+    ) -> None:
         self.folder = folder
         self.instance_id = instance_id
+        self.tell = listener or (lambda _: None)
         with translated():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.index = Index(folder / "index.sqlite3")
@@ -382,7 +392,12 @@ class Store:
             if created is not None:
                 changed["created"] = created
             self.index.change(entry.fileid, **changed)
-        return self.get(user_id, names)
+        return self._written(user_id, names, is_new=present is None)
+
+    def _written(self, user_id: str, names: Sequence[str], *, is_new: bool) -> Node:
+        node = self.get(user_id, names)
+        self.tell(happenings.written(user_id, node.path, node.fileid, is_new=is_new))
+        return node
 
     def make_folder(self, user_id: str, names: Sequence[str]) -> Node:
         """Make a folder.
@@ -395,7 +410,7 @@ class Store:
         place = self._new_place(user_id, names)
         with translated():
             place.mkdir()
-        return self.get(user_id, names)
+        return self._written(user_id, names, is_new=True)
 
     def _new_place(self, user_id: str, names: Sequence[str]) -> Path:
         """Where something new may be put."""
@@ -441,6 +456,7 @@ class Store:
         target = self._new_place(user_id, names)
         present = self.find(user_id, names)
         path = "/".join(names)
+        source_id = node.fileid
         if is_move:
             trashed = self.trash(present) if present is not None else None
             try:
@@ -452,6 +468,7 @@ class Store:
                 raise
             with translated():
                 self.index.move(user_id, node.path, path, area=node.area)
+            self.tell(happenings.moved(user_id, node.path, path, source_id))
         else:
             copied = self.home(user_id, "uploads") / f".{secrets.token_hex(16)}.part"
             try:
@@ -464,16 +481,23 @@ class Store:
             except BaseException:
                 _remove(copied)
                 raise
+            made = self.get(user_id, names)
+            is_new = present is None
+            self.tell(
+                happenings.copied(user_id, node.path, source_id, path, made.fileid, is_new=is_new)
+            )
         return self.get(user_id, names)
 
     def delete(self, node: Node, *, skip_trash: bool = False) -> None:
         """Move a file or folder to the trash, or delete it for good."""
         if not node.names:
             raise Refusal(403, "the folder of a user cannot be deleted")
+        fileid = node.fileid
         if skip_trash:
             self.erase(node)
         else:
             self.trash(node)
+        self.tell(happenings.deleted(node.user_id, node.path, fileid))
 
     def erase(self, node: Node) -> None:
         """Delete for good, with older versions."""
@@ -538,7 +562,9 @@ class Store:
             with self.index.transaction():
                 self.index.move(user_id, trashed.name, "/".join(names), area=TRASH)
                 self.index.forget_trashed(user_id, trashed.name)
-        return self.get(user_id, names)
+        restored = self.get(user_id, names)
+        self.tell(happenings.restored(user_id, trashed.name, restored.path, restored.fileid))
+        return restored
 
     def _free(self, user_id: str, names: tuple[str, ...]) -> tuple[str, ...]:
         stem, dot, ending = names[-1].rpartition(".")

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVNonCollection
 
+from appapi_host.files import happenings
 from appapi_host.files.index import Tag
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.resources import Collection, Environ, Resource, is_number, own_resource
@@ -179,12 +180,20 @@ class Relation(TagResource):
         index = self.work.store.index
         if not index.set_tagged(self.tag.tag_id, self.fileid, is_tagged=True):
             raise Refusal(409, f"Tag with id {self.tag.tag_id} is already assigned")
+        self._tell(is_tagged=True)
         return 201
 
     def remove(self) -> None:
         """Take the tag from the file."""
         self._check()
-        self.work.store.index.set_tagged(self.tag.tag_id, self.fileid, is_tagged=False)
+        if self.work.store.index.set_tagged(self.tag.tag_id, self.fileid, is_tagged=False):
+            self._tell(is_tagged=False)
+
+    def _tell(self, *, is_tagged: bool) -> None:
+        user_id = self.work.owner.user_id
+        self.work.store.tell(
+            happenings.tagged(user_id, self.fileid, self.tag.tag_id, is_tagged=is_tagged)
+        )
 
     def _check(self) -> None:
         if not self.tag.is_assignable and not self.work.is_admin:

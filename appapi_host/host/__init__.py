@@ -135,7 +135,12 @@ class Host:
         """The files of the users; nothing of them is loaded before somebody asks."""
         from appapi_host.files.access import Files
 
-        return Files(self.registry, self.settings.data_dir, instance=lambda: self.instance)
+        return Files(
+            self.registry,
+            self.settings.data_dir,
+            instance=lambda: self.instance,
+            listener=self.webhooks.happened,
+        )
 
     async def _close_files(self) -> None:
         if "files" in vars(self):

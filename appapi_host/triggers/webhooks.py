@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.events import Direction
+from appapi_host.happenings import Happening
 from appapi_host.host import Host
 from appapi_host.triggers.outcome import Outcome, Told, exchanges_with
 from appapi_host.triggers.targets import acting_user, enabled_app
-from appapi_host.webhooks import EVENTS, KIND, Delivery, Happening
+from appapi_host.webhooks import EVENTS, KIND, Delivery
 
 __all__ = ["trigger_webhook"]
 

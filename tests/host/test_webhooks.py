@@ -8,9 +8,11 @@ from threading import Thread
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
-from appapi_host.webhooks import Happening
+from appapi_host.happenings import Happening
 from tests.host.web_stage import EchoApp, WebStage, web_stage
 
 PATH = "/apps/webhook_listeners/api/v1/webhooks"
@@ -116,7 +118,7 @@ async def test_events_arrive_in_the_order_in_which_they_happened() -> None:
         await register(s)
         for number in range(20):
             data = {"node": {"id": number}}
-            await s.host.webhooks.happened(Happening(CREATED, data, "user"))
+            s.host.webhooks.happened(Happening(CREATED, data, "user"))
         with anyio.fail_after(5):
             while len(app.received) < 20:
                 await anyio.lowlevel.checkpoint()
@@ -149,7 +151,7 @@ async def test_refusal_of_the_app_is_told_and_not_tried_again() -> None:
     app = EchoApp(status=500)
     async with web_stage(app) as s:
         await register(s)
-        await s.host.webhooks.happened(WRITTEN)
+        s.host.webhooks.happened(WRITTEN)
         with anyio.fail_after(5):
             while not s.notices():
                 await anyio.lowlevel.checkpoint()
@@ -241,3 +243,118 @@ async def test_address_elsewhere_gets_no_signature(user_id: str) -> None:
     assert (method, path, headers["x-my"]) == ("POST", "/x?y", "1")
     assert json.loads(body)["user"]["uid"] == "user"
     assert not [name for name in headers if name.startswith(("aa-", "ex-app", "auth"))]
+
+
+FILE_EVENTS = ("Created", "Written", "Touched", "Deleted", "Renamed", "Copied", "Restored", "Read")
+DAV = "/remote.php/dav"
+
+
+async def test_what_users_do_to_their_files_is_told_in_order() -> None:
+    app = EchoApp()
+    async with web_stage(app) as s:
+        for kind in FILE_EVENTS:
+            for before in ("", "Before"):
+                event = CREATED.replace("NodeCreated", f"{before}Node{kind}")
+                await register(s, event=event, uri="/all")
+        for kind in ("Assigned", "Unassigned"):
+            await register(s, event=f"OCP\\SystemTag\\Tag{kind}Event", uri="/all")
+
+        async def told(count: int) -> list[tuple[str, dict[str, Any]]]:
+            """What came in, each as the short name of the event and its nodes."""
+            with anyio.fail_after(5):
+                while len(app.received) < count:
+                    await anyio.lowlevel.checkpoint()
+            found = []
+            for one in app.received:
+                body = json.loads(one["body"])
+                assert body["user"]["uid"] == "user"
+                event = body["event"]
+                name = event.pop("class").rpartition("\\")[2].removesuffix("Event")
+                nodes = (
+                    {key: (node.get("id"), node["path"]) for key, node in event.items()}
+                    if ("Tag" not in name)
+                    else event
+                )
+                found.append((name, nodes))
+            app.received.clear()
+            return sorted(found, key=lambda pair: pair[0])
+
+        async def dav(method: str, path: str, **options: Any) -> Any:
+            answer = await s.client.request(
+                method, f"{DAV}{path}", auth=("user", "user"), **options
+            )
+            assert answer.status_code < 300, answer.text
+            return answer
+
+        await dav("PUT", "/files/user/a.txt", content=b"one")
+        number = (await s.host.files.node("user", "a.txt")).fileid
+        path = "/user/files/a.txt"
+        assert await told(4) == [
+            ("BeforeNodeCreated", {"node": (None, path)}),
+            ("BeforeNodeWritten", {"node": (None, path)}),
+            ("NodeCreated", {"node": (number, path)}),
+            ("NodeWritten", {"node": (number, path)}),
+        ]
+        await dav("PUT", "/files/user/a.txt", content=b"two")
+        await dav("GET", "/files/user/a.txt")
+        assert await told(3) == [
+            ("BeforeNodeRead", {"node": (number, path)}),
+            ("BeforeNodeWritten", {"node": (number, path)}),
+            ("NodeWritten", {"node": (number, path)}),
+        ]
+        headers = {"Destination": f"{DAV}/files/user/b.txt"}
+        await dav("MOVE", "/files/user/a.txt", headers=headers)
+        moved = "/user/files/b.txt"
+        assert await told(2) == [
+            ("BeforeNodeRenamed", {"source": (number, path), "target": (None, moved)}),
+            ("NodeRenamed", {"source": (None, path), "target": (number, moved)}),
+        ]
+        headers = {"Destination": f"{DAV}/files/user/c.txt"}
+        await dav("COPY", "/files/user/b.txt", headers=headers)
+        copy = (await s.host.files.node("user", "c.txt")).fileid
+        copied = "/user/files/c.txt"
+        assert await told(6) == [
+            ("BeforeNodeCopied", {"source": (number, moved), "target": (None, copied)}),
+            ("BeforeNodeCreated", {"node": (None, copied)}),
+            ("BeforeNodeWritten", {"node": (None, copied)}),
+            ("NodeCopied", {"source": (number, moved), "target": (copy, copied)}),
+            ("NodeCreated", {"node": (copy, copied)}),
+            ("NodeWritten", {"node": (copy, copied)}),
+        ]
+        await dav("DELETE", "/files/user/c.txt")
+        assert await told(2) == [
+            ("BeforeNodeDeleted", {"node": (copy, copied)}),
+            ("NodeDeleted", {"node": (None, copied)}),
+        ]
+        # A folder is created and written, too.
+        await dav("MKCOL", "/files/user/d")
+        assert [name for name, _ in await told(4)] == [
+            "BeforeNodeCreated",
+            "BeforeNodeWritten",
+            "NodeCreated",
+            "NodeWritten",
+        ]
+        time = (
+            '<d:propertyupdate xmlns:d="DAV:"><d:set><d:prop>'
+            "<d:lastmodified>1700000000</d:lastmodified></d:prop></d:set></d:propertyupdate>"
+        )
+        await dav("PROPPATCH", "/files/user/b.txt", content=time)
+        assert await told(2) == [
+            ("BeforeNodeTouched", {"node": (number, moved)}),
+            ("NodeTouched", {"node": (number, moved)}),
+        ]
+        [trashed] = await anyio.to_thread.run_sync((await s.host.files.store()).trashed, "user")
+        headers = {"Destination": f"{DAV}/trashbin/user/restore/c.txt"}
+        await dav("MOVE", f"/trashbin/user/trash/{trashed[1].name}", headers=headers)
+        source = f"/user/files_trashbin/files/{trashed[1].name}"
+        assert await told(2) == [
+            ("BeforeNodeRestored", {"source": (copy, source), "target": (None, copied)}),
+            ("NodeRestored", {"source": (copy, source), "target": (copy, copied)}),
+        ]
+        tag = {"name": "red", "userVisible": True, "userAssignable": True}
+        answer = await dav("POST", "/systemtags/", json=tag)
+        label = int(answer.headers["content-location"].rpartition("/")[2])
+        await dav("PUT", f"/systemtags-relations/files/{number}/{label}")
+        await dav("DELETE", f"/systemtags-relations/files/{number}/{label}")
+        data = {"objectType": "files", "objectIds": [str(number)], "tagIds": [label]}
+        assert await told(2) == [("TagAssigned", data), ("TagUnassigned", data)]
