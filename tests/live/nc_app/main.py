@@ -1,6 +1,7 @@
 """An ExApp as people write them today: FastAPI and nc_py_api, nothing of ours in it."""
 
 import dataclasses
+import io
 import json
 import os
 import typing
@@ -28,6 +29,7 @@ from nc_py_api.ex_app.providers.task_processing import (
     TaskProcessingProvider,
     TaskType,
 )
+from nc_py_api.files import ActionFileInfoEx
 from nc_py_api.talk_bot import AsyncTalkBot, TalkBotMessage
 
 Nc = typing.Annotated[AsyncNextcloudApp, Depends(anc_app)]
@@ -143,6 +145,61 @@ async def answer(message: TalkBotMessage) -> None:
         await BOT.send_message(message.object_content["message"] * 2, message)
 
 
+@APP.post("/convert")
+async def convert(selected: ActionFileInfoEx, nc: Nc) -> dict[str, str]:
+    """Write a file beside each of those that somebody clicked on."""
+    for info in selected.files:
+        node = info.to_fs_node()
+        content = await nc.files.download(node)
+        await nc.files.upload(f"{node.user_path}.gif", b"GIF of " + content)
+    return {"redirect_handler": "main"}
+
+
+HEARD: list[typing.Any] = []
+
+
+@APP.post("/hook")
+async def hook(request: Request, nc: Nc) -> dict[str, str]:
+    HEARD.append({"as": await nc.user, **json.loads(await request.body())})
+    return {}
+
+
+@APP.get("/heard")
+async def heard() -> list[typing.Any]:
+    return HEARD
+
+
+@APP.get("/settings")
+async def settings(nc: Nc) -> dict[str, typing.Any]:
+    records = await nc.appconfig_ex.get_values(["model", "token"])
+    return {record.key: record.value for record in records}
+
+
+async def work_with_files(nc: AsyncNextcloudApp) -> dict[str, typing.Any]:
+    files = nc.files
+    await files.makedirs("Work/Deep", exist_ok=True)
+    node = await files.upload("Work/a.txt", "alpha")
+    await files.upload_stream("Work/Deep/b.bin", io.BytesIO(b"b" * 300_000), chunk_size=100_000)
+    await files.copy("Work/a.txt", "Work/c.txt")
+    await files.move("Work/c.txt", "Work/Deep/d.txt")
+    await files.setfav("Work/a.txt", 1)
+    found = {
+        "download": (await files.download(node)).decode(),
+        "sizes": {
+            one.user_path: one.info.content_length
+            for one in await files.listdir("Work", depth=-1)
+            if not one.is_dir
+        },
+        "by_id": (await files.by_id(node)).user_path,
+        "found": [one.name for one in await files.find(["like", "name", "%.bin"])],
+        "favorites": [one.name for one in await files.list_by_criteria(["favorite"])],
+    }
+    await files.delete("Work")
+    found["trash"] = [one.info.trashbin_filename for one in await files.trashbin_list()]
+    await files.trashbin_cleanup()
+    return found
+
+
 @APP.post("/exercise")
 async def exercise(nc: Nc) -> dict[str, typing.Any]:
     """Ask the host everything, in the name of who asked us."""
@@ -187,6 +244,7 @@ async def exercise(nc: Nc) -> dict[str, typing.Any]:
     status = await nc.user_status.get_current()
     found["status"] = (status.status_type, status.status_message, status.message_predefined)
     found["theme"] = (await nc.theme)["name"]
+    found["files"] = await work_with_files(nc)
     model = Path(persistent_storage(), "model").read_text()  # noqa: ASYNC240
     found["model"] = json.loads(model)["productname"]
     return {
