@@ -58,6 +58,15 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.documents",
         "appapi_host.errors",
     ),
+    "appapi_host.setup_checks": (
+        *WORDS,
+        "appapi_host.app_client",
+        "appapi_host.documents",
+        "appapi_host.errors",
+        "appapi_host.events",
+        "appapi_host.records",
+        "appapi_host.registry",
+    ),
     "appapi_host.happenings": ("appapi_host.records",),
     "appapi_host.webhook_filters": (),
     "appapi_host.webhooks": (

@@ -13,7 +13,16 @@ from typing import Final
 
 import anyio
 
-from appapi_host.cli import accounts, apps, configs, daemons, registries, removed, updates
+from appapi_host.cli import (
+    accounts,
+    apps,
+    configs,
+    daemons,
+    registries,
+    removed,
+    setup_checks,
+    updates,
+)
 from appapi_host.cli.common import default_data_dir, timeouts_from
 from appapi_host.cli.exapp_commands import owner_of_disabled, registered
 from appapi_host.cli.session import Session
@@ -170,6 +179,7 @@ COMMANDS: Final[dict[str, Command]] = {
         *configs.COMMANDS,
         *removed.COMMANDS,
         *accounts.COMMANDS,
+        *setup_checks.COMMANDS,
     )
 }
 """Every command by its name."""

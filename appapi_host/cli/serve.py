@@ -93,6 +93,7 @@ class _Serve:
                         self._greet(passwords)
                         await host.resume()
                         group.start_soon(host.watch)
+                        group.start_soon(host.setup_checks.watch)
                         group.start_soon(self._watch_apps, host, group)
                         await anyio.sleep_forever()
                     with anyio.CancelScope(shield=True):

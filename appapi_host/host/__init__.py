@@ -37,6 +37,7 @@ from appapi_host.recovery import Recovery
 from appapi_host.registry import Registry
 from appapi_host.sessions import Sessions
 from appapi_host.settings import HostSettings
+from appapi_host.setup_checks import SetupChecks
 from appapi_host.tasks import Tasks
 from appapi_host.throttling import Throttle
 from appapi_host.users import Users
@@ -117,6 +118,13 @@ class Host:
             bus=self.bus,
             values=self.values,
             start=group.start_soon,
+        )
+        self.setup_checks = SetupChecks(
+            self.documents,
+            registry=registry,
+            client=self.client,
+            url_of=self.url_of,
+            bus=self.bus,
         )
         self.way_back: WayBack | None = None
         """Set by what serves the host in this process."""

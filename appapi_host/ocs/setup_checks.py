@@ -6,12 +6,11 @@ Source: AppAPI documentation, Setup checks.
 from typing import Any, Final
 
 from appapi_host.ocs._routing import Auth, Call, Family
+from appapi_host.setup_checks import KIND, SINCE
 
-__all__ = ["KIND", "family"]
+__all__ = ["family"]
 
-KIND: Final = "setup-check"
 PATH: Final = "/apps/app_api/api/v1/setup_check"
-SINCE: Final = 35
 
 family = Family()
 
