@@ -1,6 +1,6 @@
 """occ's commands about the registry mappings of a daemon: where images are pulled from instead."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,68 +31,66 @@ def _pair(session: Session, given: Input) -> dict[str, str] | None:
     return None
 
 
-async def _add(session: Session, given: Input) -> int:
-    name = given.arguments["name"]
-    async with session.host() as host:
-        if await host.registry.daemon(name) is None:
-            session.line("Daemon config not found.")
-            return 1
-        pair = _pair(session, given)
-        if pair is None:
-            return 1
-
-        def add(daemon: Daemon) -> Daemon:
-            present = _mappings(daemon)
-            if any(known["from"] == pair["from"] for known in present):
-                raise HostError(f'This Docker registry map from "{pair["from"]}" already exists')
-            if pair["from"] == pair["to"]:
-                raise HostError("The source and target registry cannot be the same")
-            return _with_mappings(daemon, [*present, pair])
-
-        try:
-            await host.registry.apply_daemon(name, add)
-        except NotFoundError:  # removed by another process since we looked
-            session.line("Daemon config not found.")
-            return 1
-        except HostError as error:
-            session.line(f"Error adding Docker registry: {error.cause}")
-            return 1
-    session.line(f'Added registry mapping "{pair["from"]}" -> "{pair["to"]}" to daemon "{name}".')
-    return 0
+def _added(daemon: Daemon, pair: dict[str, str]) -> list[dict[str, str]]:
+    present = _mappings(daemon)
+    if any(known["from"] == pair["from"] for known in present):
+        raise HostError(f'This Docker registry map from "{pair["from"]}" already exists')
+    if pair["from"] == pair["to"]:
+        raise HostError("The source and target registry cannot be the same")
+    return [*present, pair]
 
 
-async def _remove(session: Session, given: Input) -> int:
+def _removed(daemon: Daemon, pair: dict[str, str]) -> list[dict[str, str]]:
+    present = _mappings(daemon)
+    if pair not in present:
+        raise HostError("This Docker registry map does not exist")
+    return [known for known in present if known != pair]
+
+
+async def _change(
+    session: Session,
+    given: Input,
+    *,
+    change: Callable[[Daemon, dict[str, str]], list[dict[str, str]]],
+    needs_some: bool,
+    done: str,
+) -> int:
+    """Replace the mappings of a daemon by what `change` makes of them."""
     name = given.arguments["name"]
     async with session.host() as host:
         daemon = await host.registry.daemon(name)
         if daemon is None:
             session.line("Daemon config not found.")
             return 1
-        if not _mappings(daemon):
+        if needs_some and not _mappings(daemon):
             session.line(f'No registries configured for daemon "{name}".')
             return 0
         pair = _pair(session, given)
         if pair is None:
             return 1
-
-        def remove(daemon: Daemon) -> Daemon:
-            present = _mappings(daemon)
-            if pair not in present:
-                raise HostError("This Docker registry map does not exist")
-            return _with_mappings(daemon, [known for known in present if known != pair])
-
         try:
-            await host.registry.apply_daemon(name, remove)
-        except NotFoundError:
+            await host.registry.apply_daemon(
+                name, lambda daemon: _with_mappings(daemon, change(daemon, pair))
+            )
+        except NotFoundError:  # removed by another process since we looked
             session.line("Daemon config not found.")
             return 1
         except HostError as error:
-            session.line(f"Error adding Docker registry: {error.cause}")  # the real one's words
+            # The real one's words, also when something is removed.
+            session.line(f"Error adding Docker registry: {error.cause}")
             return 1
-    session.line(
-        f'Removed registry mapping from "{pair["from"]}" to "{pair["to"]}" for daemon "{name}".'
-    )
+    session.line(done.format(**{"from": pair["from"], "to": pair["to"], "name": name}))
     return 0
+
+
+async def _add(session: Session, given: Input) -> int:
+    done = 'Added registry mapping "{from}" -> "{to}" to daemon "{name}".'
+    return await _change(session, given, change=_added, needs_some=False, done=done)
+
+
+async def _remove(session: Session, given: Input) -> int:
+    done = 'Removed registry mapping from "{from}" to "{to}" for daemon "{name}".'
+    return await _change(session, given, change=_removed, needs_some=True, done=done)
 
 
 async def _list(session: Session, given: Input) -> int:
