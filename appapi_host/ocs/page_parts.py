@@ -6,7 +6,6 @@ Source: AppAPI documentation, Other UI.
 import json
 from typing import Any, Final
 
-from appapi_host.documents import Document
 from appapi_host.ocs._parameters import ParameterError
 from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
@@ -30,7 +29,7 @@ family = Family()
 # `type` is what the page belongs to; there is only `top_menu`.
 
 
-@family.post(f"{_UI}/initial-state", auth=Auth.APP)
+@family.post(f"{_UI}/{INITIAL_STATE}", auth=Auth.APP)
 async def set_initial_state(
     call: Call,
     type: str,  # noqa: A002  # the name on the wire
@@ -46,7 +45,7 @@ async def set_initial_state(
     return []
 
 
-@family.get(f"{_UI}/initial-state", auth=Auth.APP)
+@family.get(f"{_UI}/{INITIAL_STATE}", auth=Auth.APP)
 async def get_initial_state(
     call: Call,
     type: str,  # noqa: A002
@@ -54,10 +53,10 @@ async def get_initial_state(
     key: str,
 ) -> dict[str, Any]:
     """One value."""
-    return _shown(INITIAL_STATE, await call.stored(INITIAL_STATE, _name(type, name, key)))
+    return await _shown(call, INITIAL_STATE, _name(type, name, key))
 
 
-@family.delete(f"{_UI}/initial-state", auth=Auth.APP)
+@family.delete(f"{_UI}/{INITIAL_STATE}", auth=Auth.APP)
 async def delete_initial_state(
     call: Call,
     type: str,  # noqa: A002
@@ -68,7 +67,7 @@ async def delete_initial_state(
     return await _discarded(call, INITIAL_STATE, _name(type, name, key))
 
 
-@family.post(f"{_UI}/script", auth=Auth.APP)
+@family.post(f"{_UI}/{SCRIPT}", auth=Auth.APP)
 async def set_script(
     call: Call,
     type: str,  # noqa: A002
@@ -77,35 +76,10 @@ async def set_script(
     after_app_id: str = "",
 ) -> list[Any]:
     """Have the page load a script of the app."""
-    path = path.lstrip("/")
-    content = {"type": type, "name": name, "path": path, "after_app_id": after_app_id}
-    await call.store(SCRIPT, _name(type, name, path), content)
-    return []
+    return await _load(call, SCRIPT, type, name, path, after_app_id=after_app_id)
 
 
-@family.get(f"{_UI}/script", auth=Auth.APP)
-async def get_script(
-    call: Call,
-    type: str,  # noqa: A002
-    name: str,
-    path: str,
-) -> dict[str, Any]:
-    """One script."""
-    return _shown(SCRIPT, await call.stored(SCRIPT, _name(type, name, path.lstrip("/"))))
-
-
-@family.delete(f"{_UI}/script", auth=Auth.APP)
-async def delete_script(
-    call: Call,
-    type: str,  # noqa: A002
-    name: str,
-    path: str,
-) -> list[Any]:
-    """Take a script from the page."""
-    return await _discarded(call, SCRIPT, _name(type, name, path.lstrip("/")))
-
-
-@family.post(f"{_UI}/style", auth=Auth.APP)
+@family.post(f"{_UI}/{STYLE}", auth=Auth.APP)
 async def set_style(
     call: Call,
     type: str,  # noqa: A002
@@ -113,38 +87,50 @@ async def set_style(
     path: str,
 ) -> list[Any]:
     """Have the page load a style sheet of the app."""
-    path = path.lstrip("/")
-    await call.store(STYLE, _name(type, name, path), {"type": type, "name": name, "path": path})
-    return []
+    return await _load(call, STYLE, type, name, path)
 
 
-@family.get(f"{_UI}/style", auth=Auth.APP)
-async def get_style(
-    call: Call,
-    type: str,  # noqa: A002
-    name: str,
-    path: str,
-) -> dict[str, Any]:
-    """One style sheet."""
-    return _shown(STYLE, await call.stored(STYLE, _name(type, name, path.lstrip("/"))))
+def _serve_loaded(kind: str) -> None:
+    """Reading and deleting of what the page loads, which differs in nothing but its kind."""
+
+    @family.get(f"{_UI}/{kind}", auth=Auth.APP)
+    async def get_loaded(
+        call: Call,
+        type: str,  # noqa: A002
+        name: str,
+        path: str,
+    ) -> dict[str, Any]:
+        return await _shown(call, kind, _name(type, name, path.lstrip("/")))
+
+    @family.delete(f"{_UI}/{kind}", auth=Auth.APP)
+    async def delete_loaded(
+        call: Call,
+        type: str,  # noqa: A002
+        name: str,
+        path: str,
+    ) -> list[Any]:
+        return await _discarded(call, kind, _name(type, name, path.lstrip("/")))
 
 
-@family.delete(f"{_UI}/style", auth=Auth.APP)
-async def delete_style(
-    call: Call,
-    type: str,  # noqa: A002
-    name: str,
-    path: str,
+for _kind in (SCRIPT, STYLE):
+    _serve_loaded(_kind)
+
+
+async def _load(
+    call: Call, kind: str, page_type: str, name: str, path: str, **more: str
 ) -> list[Any]:
-    """Take a style sheet from the page."""
-    return await _discarded(call, STYLE, _name(type, name, path.lstrip("/")))
+    path = path.lstrip("/")
+    content = {"type": page_type, "name": name, "path": path, **more}
+    await call.store(kind, _name(page_type, name, path), content)
+    return []
 
 
 def _name(*parts: str) -> str:
     return json.dumps(parts)
 
 
-def _shown(kind: str, found: Document | None) -> dict[str, Any]:
+async def _shown(call: Call, kind: str, stored_name: str) -> dict[str, Any]:
+    found = await call.stored(kind, stored_name)
     if found is None:
         raise OCSRefusal(NOT_FOUND, _MISSING[kind])
     return {"id": found.id, "appid": found.app_id, **found.content}
