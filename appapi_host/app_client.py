@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType, TracebackType
@@ -312,8 +312,7 @@ class AppClient:
     def _emit(self, exchange: Exchange, started: float) -> None:
         self._bus.emit(replace(exchange, seconds=time.perf_counter() - started))
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         app: AppRecord,
         url: str,
@@ -322,7 +321,7 @@ class AppClient:
         target: str,
         headers: Sequence[tuple[bytes, bytes]],
         content: AsyncGenerator[bytes, None] | None = None,
-    ) -> AsyncIterator[StreamedAnswer]:
+    ) -> AbstractAsyncContextManager[StreamedAnswer]:
         """Send a request as it is and hand out the answer while it arrives.
 
         Nothing is added but a missing `Host`, no redirect is followed, there is no time limit.
@@ -339,23 +338,11 @@ class AppClient:
             TransportError: the app cannot be reached, or breaks off; raised from the body too.
         """
         own = self._transport_for(app) if self._transport_for else None
-        if own is None:
-            async with self._streams.stream(
-                url, method=method, target=target, headers=headers, content=content
-            ) as answer:
-                yield answer
-            return
-        with _translated(method, url + target):
-            request = httpx.Request(method, url + target, headers=headers, content=content)
-            response = await own.handle_async_request(request)
-        try:
-            yield StreamedAnswer(
-                response.status_code,
-                list(response.headers.raw),
-                _pieces(response, method, url + target),
-            )
-        finally:
-            await response.aclose()
+        if own is not None:
+            return _streamed(own, method, url + target, headers, content)
+        return self._streams.stream(
+            url, method=method, target=target, headers=headers, content=content
+        )
 
     def memory_app(self, app: AppRecord) -> Callable[..., Any] | None:
         """The ASGI app behind a `memory_transport()`; None if the app is reached otherwise."""
@@ -512,6 +499,24 @@ def _header_list(response: httpx.Response) -> list[tuple[str, str]]:
     return [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw
     ]
+
+
+@asynccontextmanager
+async def _streamed(
+    transport: httpx.AsyncBaseTransport,
+    method: str,
+    url: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    content: AsyncGenerator[bytes, None] | None,
+) -> AsyncIterator[StreamedAnswer]:
+    with _translated(method, url):
+        request = httpx.Request(method, url, headers=headers, content=content)
+        response = await transport.handle_async_request(request)
+    try:
+        body = _pieces(response, method, url)
+        yield StreamedAnswer(response.status_code, list(response.headers.raw), body)
+    finally:
+        await response.aclose()
 
 
 async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncGenerator[bytes, None]:

@@ -10,7 +10,7 @@ Source: RFC 9112.
 import select
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,29 +49,30 @@ class StreamedAnswer:
         status: HTTP status.
         headers: names and values as sent, repeated ones kept.
         body: the bytes as sent, not decompressed.
+        whole: all of them, if they came together with the head.
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: AsyncGenerator[bytes, None]
+    whole: bytes | None = None
 
 
 class AppStreams:
     """Connections to apps, kept for a while after each request."""
 
     def __init__(self) -> None:
-        self._idle: dict[str, list[tuple[float, ByteStream]]] = {}
+        self._idle: dict[str, list[_Connection]] = {}
         self._pruned = 0.0
 
     async def aclose(self) -> None:
         """Close those that wait."""
         for waiting in self._idle.values():
-            for _, stream in waiting:
-                await anyio.aclose_forcefully(stream)
+            for connection in waiting:
+                await anyio.aclose_forcefully(connection.stream)
         self._idle.clear()
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         url: str,
         *,
@@ -79,7 +80,7 @@ class AppStreams:
         target: str,
         headers: HeaderList,
         content: AsyncGenerator[bytes, None] | None,
-    ) -> AsyncIterator[StreamedAnswer]:
+    ) -> AbstractAsyncContextManager[StreamedAnswer]:
         """Send a request and hand out the answer while it arrives.
 
         The body is sent while the answer is read, and no further once the answer is complete.
@@ -97,15 +98,19 @@ class AppStreams:
         what = f"{method} {without_userinfo(url)}{target}"
         is_chunked = content is not None and not _has_length(headers)
         head = _head(method, target, headers, url, what, is_chunked=is_chunked)
-        exchange = await self._sent(url, head, what, method=method, has_body=content is not None)
+        request = _Request(url, method, head, what, is_chunked=is_chunked)
+        return _Bodiless(self, request) if content is None else self._uploading(request, content)
+
+    @asynccontextmanager
+    async def _uploading(
+        self, request: "_Request", content: AsyncGenerator[bytes, None]
+    ) -> AsyncIterator[StreamedAnswer]:
+        exchange = await self.begun(request, is_repeatable=False)
         try:
-            if content is None:
-                yield await exchange.answer()
-                return
             failure = None
             async with anyio.create_task_group() as group:
                 uploading = anyio.CancelScope()
-                group.start_soon(_upload, exchange, content, is_chunked, uploading)
+                group.start_soon(_upload, exchange, content, request.is_chunked, uploading)
                 try:
                     yield await exchange.answer()
                 except Exception as error:  # noqa: BLE001  # raised again, outside of the group
@@ -115,79 +120,157 @@ class AppStreams:
             if failure is not None:
                 raise failure
         finally:
-            await self._release(url, exchange)
+            await self.release(exchange)
 
-    async def _sent(
-        self, url: str, head: bytes, what: str, *, method: str, has_body: bool
-    ) -> "_Exchange":
+    async def begun(self, request: "_Request", *, is_repeatable: bool) -> "_Exchange":
         """Send the head of a request, on a connection that waits or on a new one.
+
+        Args:
+            request: which one.
+            is_repeatable: it changes nothing, so it may be sent again.
 
         Raises:
             TransportError: no connection can be had.
         """
-        is_repeatable = not has_body and method in _REPEATABLE
-        while (stream := await self._waiting(url)) is not None:
-            exchange = _Exchange(stream, what, method)
+        while (connection := await self._waiting(request.url)) is not None:
+            exchange = _Exchange(connection, request)
             try:
-                await stream.send(head)
+                await connection.stream.send(request.head)
                 if is_repeatable:
-                    # The app may close just now what has waited: then nothing of an answer comes,
-                    # and the request may be sent again, because it changes nothing.
+                    # The app may close just now what has waited: then nothing of an answer comes.
                     await exchange.begin()
-            except (*BROKEN, TransportError):
-                await anyio.aclose_forcefully(stream)
+            except BaseException as error:
+                with anyio.CancelScope(shield=True):
+                    await anyio.aclose_forcefully(connection.stream)
+                if not isinstance(error, (*BROKEN, TransportError)):
+                    raise
                 if not is_repeatable or exchange.has_begun:
-                    raise TransportError(what, _CLOSED, outcome_unknown=True) from None
+                    raise TransportError(request.what, _CLOSED, outcome_unknown=True) from None
                 continue
             return exchange
-        stream = await connect(url, what)
+        connection = _Connection(request.url, await connect(request.url, request.what))
         try:
-            await stream.send(head)
-        except BROKEN as error:
-            await anyio.aclose_forcefully(stream)
-            raise TransportError(what, _broken(error), outcome_unknown=True) from error
-        return _Exchange(stream, what, method)
+            await connection.stream.send(request.head)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(connection.stream)
+            if isinstance(error, BROKEN):
+                raise TransportError(request.what, _broken(error), outcome_unknown=True) from error
+            raise
+        return _Exchange(connection, request)
 
-    async def _waiting(self, url: str) -> ByteStream | None:
-        """A connection of which nobody has heard since its last answer."""
-        waiting = self._idle.get(url)
-        while waiting:
-            until, stream = waiting.pop()
-            if until > time.monotonic() and not _is_readable(stream):
-                return stream
-            await anyio.aclose_forcefully(stream)
-        return None
-
-    async def _release(self, url: str, exchange: "_Exchange") -> None:
+    async def release(self, exchange: "_Exchange") -> None:
+        """Keep a connection for the next request, or close it."""
+        connection = exchange.connection
+        waiting = self._idle.setdefault(connection.url, [])
         now = time.monotonic()
-        waiting = self._idle.setdefault(url, [])
         if exchange.is_reusable and len(waiting) < MAX_IDLE:
-            waiting.append((now + IDLE_SECONDS, exchange.stream))
+            connection.until = now + IDLE_SECONDS
+            waiting.append(connection)
         else:
             with anyio.CancelScope(shield=True):
-                await anyio.aclose_forcefully(exchange.stream)
+                await anyio.aclose_forcefully(connection.stream)
         if now > self._pruned + IDLE_SECONDS:
             self._pruned = now
             await self._prune(now)
 
+    async def _waiting(self, url: str) -> "_Connection | None":
+        """A connection of which nobody has heard since its last answer."""
+        waiting = self._idle.get(url)
+        while waiting:
+            connection = waiting.pop()
+            if connection.until > time.monotonic() and not connection.is_readable():
+                return connection
+            await anyio.aclose_forcefully(connection.stream)
+        return None
+
     async def _prune(self, now: float) -> None:
         """Close what has waited for too long, of every app."""
         for url, waiting in list(self._idle.items()):
-            expired = [stream for until, stream in waiting if until <= now]
-            waiting[:] = [pair for pair in waiting if pair[0] > now]
+            expired = [connection for connection in waiting if connection.until <= now]
+            waiting[:] = [connection for connection in waiting if connection.until > now]
             if not waiting:
                 del self._idle[url]
-            for stream in expired:
-                await anyio.aclose_forcefully(stream)
+            for connection in expired:
+                await anyio.aclose_forcefully(connection.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked.
+
+    Args:
+        url: where the app is.
+        method: HTTP verb.
+        head: ready to be sent.
+        what: method and URL, for errors.
+        is_chunked: the body goes in chunks.
+    """
+
+    url: str
+    method: str
+    head: bytes
+    what: str
+    is_chunked: bool
+
+
+class _Bodiless:
+    """A request without a body, inside an `async with`.
+
+    A class rather than a generator, because most requests are of this kind.
+    """
+
+    __slots__ = ("_exchange", "_request", "_streams")
+
+    def __init__(self, streams: AppStreams, request: _Request) -> None:
+        self._streams = streams
+        self._request = request
+        self._exchange: _Exchange | None = None
+
+    async def __aenter__(self) -> StreamedAnswer:
+        exchange = await self._streams.begun(
+            self._request, is_repeatable=self._request.method in _REPEATABLE
+        )
+        self._exchange = exchange
+        try:
+            return await exchange.answer()
+        except BaseException:
+            await self._streams.release(exchange)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._exchange is not None:
+            await self._streams.release(self._exchange)
+
+
+class _Connection:
+    """One connection to an app.
+
+    Args:
+        url: where that is.
+        stream: the connection.
+    """
+
+    __slots__ = ("_poll", "stream", "until", "url")
+
+    def __init__(self, url: str, stream: ByteStream) -> None:
+        self.url = url
+        self.stream = stream
+        self.until = 0.0
+        self._poll = select.poll()
+        self._poll.register(stream.extra(SocketAttribute.raw_socket).fileno(), select.POLLIN)
+
+    def is_readable(self) -> bool:
+        """Whether the app has sent or closed something while nobody listened."""
+        return bool(self._poll.poll(0))
 
 
 class _Exchange:
     """One request and its answer on a connection.
 
     Args:
-        stream: the connection.
-        what: method and URL, for errors.
-        method: of the request.
+        connection: where it happens.
+        request: what is asked.
     """
 
     __slots__ = (
@@ -204,17 +287,19 @@ class _Exchange:
         "_read",
         "_status",
         "_what",
+        "connection",
         "has_begun",
         "has_sent_all",
         "stream",
     )
 
-    def __init__(self, stream: ByteStream, what: str, method: str) -> None:
-        self.stream = stream
+    def __init__(self, connection: _Connection, request: _Request) -> None:
+        self.connection = connection
+        self.stream = connection.stream
         self.has_begun = False
         self.has_sent_all = True
-        self._what = what
-        self._method = method
+        self._what = request.what
+        self._method = request.method
         self._parser = httptools.HttpResponseParser(self)
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -256,7 +341,17 @@ class _Exchange:
                     self._what, f"the head of its answer has more than {MAX_HEAD_BYTES} bytes"
                 )
             await self.begin()
-        return StreamedAnswer(self._status, self._headers, self._body())
+        whole = self._whole()
+        return StreamedAnswer(self._status, self._headers, self._body(), whole)
+
+    def _whole(self) -> bytes | None:
+        if self._length is not None:
+            if sum(map(len, self._pieces)) < self._length:
+                return None
+            self._is_complete = True
+        elif not self._is_complete:
+            return None
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     async def _body(self) -> AsyncGenerator[bytes, None]:
         if self._length is not None:
@@ -392,13 +487,6 @@ def _head(
     if text.count(b"\n") != len(lines) - 1 or text.count(b"\r") != len(lines) - 1 or b"\0" in text:
         raise TransportError(what, "the request cannot be written as HTTP")
     return text + b"\r\n\r\n"
-
-
-def _is_readable(stream: ByteStream) -> bool:
-    """Whether the app has sent or closed something while nobody listened."""
-    poll = select.poll()
-    poll.register(stream.extra(SocketAttribute.raw_socket).fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _broken(error: BaseException) -> str:

@@ -6,8 +6,10 @@ The only module that knows which ASGI server is used.
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final
 
 import anyio
@@ -24,9 +26,13 @@ from appapi_host.ocs import create_ocs_app
 from appapi_host.proxy import PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
 
-__all__ = ["bind", "create_app", "serve"]
+__all__ = ["LOOP", "bind", "create_app", "serve"]
 
 logger = logging.getLogger(__name__)
+
+LOOP: Final[Mapping[str, bool]] = MappingProxyType({"use_uvloop": sys.platform != "win32"})
+"""Options of `anyio.run()` for who serves: the loop that the `server` extra brings, as uvicorn
+itself would take it."""
 
 _IP_FREEBIND: Final = 15
 """From Linux's `in.h`; Python names it from 3.14 on."""

@@ -12,6 +12,7 @@ from typing import Final, TextIO
 import anyio
 import anyio.abc
 
+from appapi_host.asgi import LOOP
 from appapi_host.cli.addresses import known_passwords, sign_in
 from appapi_host.cli.common import SERVE_LOCK, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
@@ -56,7 +57,9 @@ def serve(settings: HostSettings, out: TextIO, err: TextIO) -> int:
             listener, _ = listen(settings.bind, settings.port)
             with listener:
                 settings = replace(settings, port=listener.getsockname()[1])
-                anyio.run(_Serve(settings, directory, listener, console).main)
+                anyio.run(
+                    _Serve(settings, directory, listener, console).main, backend_options=dict(LOOP)
+                )
     except ExAppError as error:
         console.failure(Failure.of(error))
         return 1

@@ -88,6 +88,8 @@ class Host:
     ) -> None:
         self.settings = settings
         self.registry = registry
+        self.start_soon = group.start_soon
+        """Runs something for as long as the host is open."""
         self.operations = operations or Operations(registry)
         self.recovery = Recovery(self)
         self.bus = bus or EventBus()

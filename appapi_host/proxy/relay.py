@@ -11,6 +11,7 @@ from appapi_host.app_client import StreamedAnswer
 from appapi_host.errors import HostError
 from appapi_host.host import Host
 from appapi_host.proxy.admission import Passage
+from appapi_host.proxy.departures import Departures
 from appapi_host.proxy.guard import Guard
 from appapi_host.proxy.headers import HeaderList, answer_headers, request_headers
 from appapi_host.proxy.profiles import Reason
@@ -37,6 +38,7 @@ class Relay:
     def __init__(self, host: Host, guard: Guard) -> None:
         self._host = host
         self._guard = guard
+        self._departures = Departures(host.start_soon)
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, passage: Passage, report: Report
@@ -55,17 +57,16 @@ class Relay:
             has_begun = True
             await send(message)
 
-        async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as cancel_scope:
             keeps = passage.address.profile.follows_redirects
-            upload = Upload(scope, receive, group.cancel_scope, keeps=keeps)
-            group.start_soon(upload.watch)
+            upload = Upload(scope, receive, cancel_scope, keeps=keeps)
+            self._departures.expect(upload)
             try:
                 await self._ask(scope, upload, watched_send, passage, report)
             except (TransportError, HostError) as error:
                 failure = error
-            # Only the watching ends: cancelling the whole group would cancel this task too, which
-            # costs as much as the rest of a small request.
-            upload.stop_watching()
+            finally:
+                self._departures.forget(upload)
         if failure is None:
             if not has_begun:
                 left = f"{passage.note}; the client went away before the answer"
@@ -96,28 +97,29 @@ class Relay:
         headers = app_headers(self._host, scope, passage, upload.length)
         has_body = upload.has_body
         for _ in range(MAX_REDIRECTS + 1):
-            async with (
-                aclosing(upload.pieces()) as content,
-                self._host.client.stream(
-                    passage.app,
-                    url,
-                    method=method,
-                    target=target,
-                    headers=headers,
-                    content=content if has_body else None,
-                ) as answer,
-            ):
-                following = _following(passage, answer, report, method, url, target)
-                if following is None:
-                    upload.finish()
-                    self._guard.answered(
-                        profile, passage.route, client_address(scope), answer.status
-                    )
-                    report.emit(
-                        passage.app.app_id, passage.user_id, answer.status, passage.note, headers
-                    )
-                    await _pass_on(scope, send, passage, answer)
-                    return
+            content = upload.pieces() if has_body else None
+            try:
+                async with self._host.client.stream(
+                    passage.app, url, method=method, target=target, headers=headers, content=content
+                ) as answer:
+                    following = _following(passage, answer, report, method, url, target)
+                    if following is None:
+                        upload.finish()
+                        self._guard.answered(
+                            profile, passage.route, client_address(scope), answer.status
+                        )
+                        report.emit(
+                            passage.app.app_id,
+                            passage.user_id,
+                            answer.status,
+                            passage.note,
+                            headers,
+                        )
+                        await _pass_on(scope, send, passage, answer)
+                        return
+            finally:
+                if content is not None:
+                    await content.aclose()
             if following[0] != method or not has_body:
                 has_body = False
                 headers = [pair for pair in headers if pair[0] not in _OF_BODY]
@@ -174,8 +176,12 @@ async def _pass_on(scope: Scope, send: Send, passage: Passage, answer: StreamedA
     if profile.adds_defaults and status == 200 and any(k == b"location" for k, _ in headers):
         status = 302  # PHP does so, whatever the application says
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    if scope["method"] != "HEAD":
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+    elif answer.whole is not None:
+        await send({"type": "http.response.body", "body": answer.whole})
+    else:
         async with aclosing(answer.body) as pieces:
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": b""})

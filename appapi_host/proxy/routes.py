@@ -75,6 +75,8 @@ def has_dot_segment(path: str) -> bool:
     Args:
         path: decoded once.
     """
+    if "%" not in path and "\\" not in path and "/." not in path and not path.startswith("."):
+        return False  # as most are
     for _ in range(_MAX_DECODINGS):
         if any(segment in (".", "..") for segment in _SEPARATORS.split(path)):
             return True
@@ -91,6 +93,7 @@ def is_lifecycle_path(path: str) -> bool:
     Args:
         path: decoded once, without its leading slash.
     """
-    for _ in range(_MAX_DECODINGS):
-        path = unquote(path)
+    if "%" in path:
+        for _ in range(_MAX_DECODINGS):
+            path = unquote(path)
     return "/" + "/".join(filter(None, _SEPARATORS.split(path))).lower() in LIFECYCLE_PATHS

@@ -34,13 +34,13 @@ class Upload:
         self.has_body = is_chunked or self.length not in (b"", b"0")
         self._receive = receive
         self._cancel_scope = cancel_scope
-        self._watching = anyio.CancelScope()
-        self._is_over = anyio.Event()
+        self._watching: anyio.CancelScope | None = None
+        self._is_finished = False
+        self._is_over = not self.has_body
+        self._over: anyio.Event | None = None
         self._kept: list[bytes] | None = [] if keeps else None
         self._kept_bytes = 0
         self._is_read = False
-        if not self.has_body:
-            self._is_over.set()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; the second time what has been kept of it, and the rest."""
@@ -55,7 +55,7 @@ class Upload:
             if body := message.get("body", b""):
                 self._keep(body)
                 yield body
-        self._is_over.set()
+        self.finish()
 
     def check_replayable(self) -> None:
         """Make sure that the body can be sent once more.
@@ -70,20 +70,28 @@ class Upload:
             )
 
     def finish(self) -> None:
-        """The app has answered: nobody wants the rest, if there is one."""
-        self._is_over.set()
+        """Nobody wants more of the body: it is read, or the app has answered."""
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
 
     async def watch(self) -> None:
         """Cancel the request to the app when the client has gone."""
-        with self._watching:
-            await self._is_over.wait()
+        if self._is_finished:
+            return
+        with anyio.CancelScope() as self._watching:
+            if not self._is_over:
+                self._over = anyio.Event()
+                await self._over.wait()
             while (await self._receive())["type"] != "http.disconnect":
                 pass  # what is left of a body, or the empty one of a request without
             self._cancel_scope.cancel()
 
     def stop_watching(self) -> None:
         """The answer is complete, or there is none."""
-        self._watching.cancel()
+        self._is_finished = True
+        if self._watching is not None:
+            self._watching.cancel()
 
     def _keep(self, body: bytes) -> None:
         self._kept_bytes += len(body)
