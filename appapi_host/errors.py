@@ -43,6 +43,9 @@ class HostError(ExAppError):
     speaker: ClassVar[str] = "app"
     """Whose last lines `output` are."""
 
+    is_unreachable: bool = False
+    """The place where apps run could not be reached, so it may be different later."""
+
     def __init__(self, cause: str, *, remedy: str = "", output: Sequence[str] = ()) -> None:
         self.cause = cause
         self.remedy = remedy

@@ -251,7 +251,7 @@ class Handshake:
                 error_text = await self._switch(app, enabled=False)
             except StepError as error:
                 error_text = error.cause
-            if error_text and await self._backend.is_gone(app):
+            if error_text and await self._is_gone(app):
                 error_text = ""
             if error_text:
                 step.fail(error_text)
@@ -401,9 +401,13 @@ class Handshake:
         )
 
     async def _end_of(self, app: AppRecord) -> str:
-        """How an app ended that did not answer; empty if it did not end."""
+        """How an app ended that did not answer, or why nobody can know; empty if it did not end."""
         with anyio.move_on_after(_END_SECONDS), suppress(HostError):
             return f"the app ended: {await self._backend.exited(app)}"
+        try:
+            await self._backend.is_gone(app)
+        except DeployError as away:
+            return away.cause
         return ""
 
     async def _unless_ended(self, app: AppRecord, step: str, work: Callable[[], Awaitable[T]]) -> T:
@@ -416,13 +420,18 @@ class Handshake:
             # Carried out by hand: a task group would wrap the error into a group.
             try:
                 results.append(await work())
+            except DeployError as error:
+                errors.append(StepError(step, error.cause, remedy=error.remedy))
             except (StepError, NotFoundError) as error:
                 errors.append(error)
             group.cancel_scope.cancel()
 
         async def watch() -> None:
             nonlocal ended
-            ended = await self._backend.exited(app)
+            try:
+                ended = await self._backend.exited(app)
+            except DeployError as error:
+                errors.append(StepError(step, error.cause, remedy=error.remedy))
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
@@ -438,6 +447,12 @@ class Handshake:
             remedy="its last lines should say why; start it by hand to try",
             output=await self._output(app),
         )
+
+    async def _is_gone(self, app: AppRecord) -> bool:
+        try:
+            return await self._backend.is_gone(app)
+        except DeployError:
+            return False
 
     async def _output(self, app: AppRecord) -> list[str]:
         return await self._backend.last_output(app, lines=OUTPUT_LINES)

@@ -213,6 +213,11 @@ class Operations:
         with anyio.CancelScope(shield=True):
             await self._registry.write(write)
 
+    async def drop(self, operation: Operation) -> None:
+        """Forget an orphaned operation; nothing happens if somebody else was faster."""
+        if await self.claim(operation) is not None:
+            await self.end(operation.app_id)
+
     async def is_orphaned(self, operation: Operation) -> bool:
         """Whether nobody is at work on an operation any more."""
         return await anyio.to_thread.run_sync(_is_orphaned, operation)

@@ -6,6 +6,7 @@ names the step otherwise. A process that serves has the patience: it finishes wh
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,9 @@ _GRACE_SECONDS: Final = 1.0
 """How long an app may be gone before that counts: its engine may start it again, and whoever waits
 for its init says it better."""
 
+_AWAY_SECONDS: Final = 5.0
+"""How soon a daemon that could not be reached is tried again."""
+
 _LAST_LINES: Final = 10
 
 
@@ -55,7 +59,9 @@ class Recovery:
         self._host = host
         self._followed: dict[str, Any] = {}
         self._warned: set[tuple[str, float]] = set()
+        self._away: dict[str, float] = {}
         self.grace = _GRACE_SECONDS
+        self.pause = _AWAY_SECONDS
 
     # Operations that nobody is at work on
 
@@ -64,16 +70,19 @@ class Recovery:
         operations = self._host.operations
         return [one for one in await operations.all() if await operations.is_orphaned(one)]
 
-    async def settle(self, operation: Operation, *, finish: bool) -> None:
+    async def settle(self, operation: Operation, *, finish: bool) -> HostError | None:
         """Finish or undo an operation that nobody is at work on.
 
         Args:
             operation: an orphaned one; nothing happens if somebody else is faster.
             finish: take the time that an app needs to come up; otherwise what would need it is
                 ended with an error.
+
+        Returns:
+            None; or why it is left as it is, where the app's daemon cannot be reached.
         """
         if await self._host.operations.claim(operation) is None:
-            return
+            return None
         app_id = operation.app_id
         what = f"{NOUNS[operation.verb]} was interrupted at the step {operation.step}"
         async with self._host.turns.ending(app_id):
@@ -85,18 +94,32 @@ class Recovery:
                     settler = getattr(self, f"_settle_{operation.verb.value}")
                     done = await settler(app, operation, what, finish=finish)
             except HostError as error:
+                if error.is_unreachable:
+                    await self._leave(app_id, f"{what}; {error.cause}")
+                    return error
                 done = error.cause
                 if await self._host.registry.app(app_id):
                     await self._fail(app_id, f"{what}; {done}")
+        self._away.pop(app_id, None)
         self._host.bus.emit(Notice(app_id, f"{what}; {done}"))
+        return None
+
+    async def _leave(self, app_id: str, text: str) -> None:
+        """Leave an operation to whoever finds the app's daemon again, and say so once."""
+        await self._host.operations.abandon(app_id)
+        with suppress(NotFoundError):
+            await self._host.registry.apply(app_id, lambda app: replace(app, failure=text))
+        if app_id not in self._away:
+            self._host.bus.emit(Notice(app_id, f"{text}; it goes on when that has changed"))
+        self._away[app_id] = time.monotonic() + self.pause
 
     async def _settle_register(
         self, app: AppRecord, operation: Operation, what: str, *, finish: bool
     ) -> str:
         if app.state is State.DEPLOYING:
             text = "what there was of it was removed; register the app again"
-            await self._fail(app.app_id, f"{what}; {text}")
             await self._host.backend(app).remove(app, data=False)
+            await self._fail(app.app_id, f"{what}; {text}")
             return text
         return await self._come_up(app, what, finish=finish)
 
@@ -111,8 +134,8 @@ class Recovery:
             return f"the app is {app.state}"
         if not finish:
             text = "it was stopped; app:enable starts it"
-            await self._fail(app.app_id, f"{what}; {text}", enabled=False)
             await self._host.backend(app).stop(app)
+            await self._fail(app.app_id, f"{what}; {text}", enabled=False)
             return text
         notes = await self._host.backend(app).start(app)
         app = await self._host.registry.apply(
@@ -133,6 +156,8 @@ class Recovery:
     async def _settle_disable(
         self, app: AppRecord, operation: Operation, what: str, *, finish: bool
     ) -> str:
+        if app.state is State.DISABLED:
+            await self._host.backend(app).stop(app)  # whoever disabled it may not have reached it
         if app.state is not State.DISABLING:
             return f"the app is {app.state}"
         if finish:
@@ -171,7 +196,8 @@ class Recovery:
             await backend.discard(app)
             return f"version {app.version} is installed and {app.state}"
         old = _restored(app, stored)
-        await self._host.updater.roll_back(old, backend, what, enable=old.enabled)
+        if not await self._host.updater.roll_back(old, backend, what, enable=old.enabled):
+            raise await self._host.daemons.away(old) or HostError(what)
         app = await self._host.app(app.app_id)
         return f"version {app.version} is installed and {app.state}"
 
@@ -198,7 +224,8 @@ class Recovery:
             while True:
                 for operation in await self._host.operations.all():
                     if await self._host.operations.is_orphaned(operation):
-                        group.start_soon(partial(self.settle, operation, finish=True))
+                        if self._away.get(operation.app_id, 0.0) <= time.monotonic():
+                            group.start_soon(partial(self.settle, operation, finish=True))
                     else:
                         self._warn_if_stuck(operation)
                 revision = await self._host.registry.next_change()

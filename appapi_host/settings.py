@@ -30,6 +30,8 @@ class Timeouts:
         stop: from asking a process to end until it is killed.
         busy: how long an operation waits for another process to end its own on the same app.
         stuck: an operation without any progress for so long is worth a warning.
+        away: how long an engine may be away, for instance to be restarted, before whoever waits
+            for one of its apps to come up gives up.
         check: how long an engine may take to say that it is there, and how its networks are.
     """
 
@@ -42,6 +44,7 @@ class Timeouts:
     stop: float = 10.0
     busy: float = 60.0
     stuck: float = 900.0
+    away: float = 30.0
     check: float = 10.0
 
 

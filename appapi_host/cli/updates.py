@@ -83,7 +83,7 @@ class _Update:
         if old is None:
             raise RefusalError(f"ExApp {info.id} not found.", 1)
         await checked_daemon(self.host, old.daemon.name)
-        if old.version == info.version:
+        if await self.host.updater.has(old, info.version):
             self.quiet.line(f"ExApp {old.app_id} is already updated ({old.version})")
             return 0
         self.was_enabled = old.enabled

@@ -85,6 +85,14 @@ class Daemons:
         with self._patience(daemon):
             return await self.backend(daemon).gateway(daemon)
 
+    async def away(self, app: AppRecord) -> HostError | None:
+        """Why the daemon of an app cannot be reached just now; None if it can."""
+        try:
+            await self.backend(app).is_gone(app)
+        except HostError as error:
+            return error if error.is_unreachable else None
+        return None
+
     @contextmanager
     def _patience(self, daemon: Daemon) -> Iterator[None]:
         """Wait for a daemon as long as people do, who look at what they have just registered."""

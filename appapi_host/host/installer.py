@@ -105,13 +105,15 @@ class Installer:
     async def unregister(self, app_id: str, *, rm_data: bool = False, force: bool = False) -> None:
         """Remove an app; see `Host.unregister()`."""
         await self._host.app(app_id)
-        async with self._host.turns.take(app_id, Verb.UNREGISTER, "disable", rm_data=rm_data):
+        details = {"rm_data": rm_data, "force": force}
+        async with self._host.turns.take(app_id, Verb.UNREGISTER, "disable", **details):
             app = await self._host.app(app_id)
             if app.enabled:
                 try:
                     app = await self._host.switch.disable_now(app_id)
-                except HostError:
+                except HostError as error:
                     if not force:
+                        await self._host.switch.leave_unstopped(app_id, error)
                         raise
             await self._host.operations.step(app_id, "remove")
             try:

@@ -59,7 +59,11 @@ class Switch:
         if not app.enabled and await self._host.operations.of(app_id) is None:
             return app
         async with self._host.turns.take(app_id, Verb.DISABLE, "disable"):
-            return await self.disable_now(app_id)
+            try:
+                return await self.disable_now(app_id)
+            except HostError as error:
+                await self.leave_unstopped(app_id, error)
+                raise
 
     async def disable_now(self, app_id: str) -> AppRecord:
         """Switch an app off, as a part of an operation under way."""
@@ -69,8 +73,15 @@ class Switch:
         await self.transition(app_id, lambda app: app.after(Event.DISABLE))
         error = await self._host.handshake(app).disable()
         if error:
+            if away := await self._host.daemons.away(app):
+                raise away
             raise RefusedError(error)
         return await self._host.app(app_id)
+
+    async def leave_unstopped(self, app_id: str, error: HostError) -> None:
+        """Where an app could not be stopped, leave that to whoever finds its daemon again."""
+        if error.is_unreachable:
+            await self._host.operations.abandon(app_id)
 
     async def transition(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> AppRecord:
         """Apply a change that a person asked for; a forbidden one is the person's to know."""

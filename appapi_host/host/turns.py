@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from appapi_host.errors import DeployError
 from appapi_host.events import Notice
 from appapi_host.operations import Verb
 
@@ -61,7 +62,15 @@ class Turns:
             if other is None:
                 return
             if await self._host.operations.is_orphaned(other):
-                await self._host.recovery.settle(other, finish=False)
+                if verb is Verb.UNREGISTER and details.get("force"):
+                    # Whatever it was: the app is about to be gone.
+                    await self._host.operations.drop(other)
+                elif away := await self._host.recovery.settle(other, finish=False):
+                    raise DeployError(
+                        f"ExApp {app_id} was left in the middle of something, which must be "
+                        f"settled first: {away.cause}",
+                        remedy=f"{away.remedy}; app:unregister --force forgets the app at once",
+                    )
                 continue
             if self._host.operations.owns(other) or anyio.current_time() >= limit:
                 raise other.busy()

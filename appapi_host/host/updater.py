@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from appapi_host.deploy.base import DeployBackend, ReportProgress
-from appapi_host.errors import HostError, NotFoundError, RefusedError
+from appapi_host.errors import DeployError, HostError, NotFoundError, RefusedError
 from appapi_host.events import ProgressChanged
 from appapi_host.info_xml import AppInfo
 from appapi_host.operations import Verb
@@ -47,14 +47,20 @@ class Updater:
     ) -> AppRecord:
         """Replace an app by another version; see `Host.update()`."""
         old = await self._host.app(info.id)
-        if old.version == info.version and not redeploy:
+        if not redeploy and await self.has(old, info.version):
             return old
         async with self._host.turns.take(info.id, Verb.UPDATE, "fetch"):
             old = await self._host.app(info.id)
+            if not redeploy and old.version == info.version:
+                return old  # another process was faster
             app = await self._update(old, info, wait_finish=wait_finish, source=source)
             if keep_disabled and not old.enabled:
                 app = await self._host.switch.disable_now(info.id)
         return app
+
+    async def has(self, app: AppRecord, version: str) -> bool:
+        """Whether an app has a version, and is not just on the way to it or back."""
+        return app.version == version and await self._host.operations.of(app.app_id) is None
 
     async def _update(
         self, old: AppRecord, info: AppInfo, *, wait_finish: bool, source: Path | None
@@ -97,19 +103,32 @@ class Updater:
                 f"update failed: {error}" if isinstance(error, HostError) else "update interrupted"
             )
             with anyio.CancelScope(shield=True):
-                await self.roll_back(old, backend, failure, enable=old.enabled)
-                await self._host.operations.end(info.id)
+                if await self.roll_back(old, backend, failure, enable=old.enabled):
+                    await self._host.operations.end(info.id)
+                else:
+                    await self._host.operations.abandon(info.id)
             raise
         await self._host.operations.step(info.id, "discard")
-        await backend.discard(app)
+        try:
+            await backend.discard(app)
+        except DeployError as error:
+            # The new version is at work; what is left of the old one goes when that is possible.
+            self._host.warn(
+                app.app_id, f"version {old.version} could not be removed yet: {error.cause}"
+            )
+            await self._host.operations.abandon(info.id)
         return app
 
     async def roll_back(
         self, old: AppRecord, backend: DeployBackend, failure: str, *, enable: bool
-    ) -> None:
+    ) -> bool:
         """Put the old version back after an update that did not succeed, as it was before.
 
         Never raises for what goes wrong with that: it is in the record.
+
+        Returns:
+            Whether that is settled; False where it has to be tried again, because the daemon cannot
+            be reached.
         """
         self._host.warn(old.app_id, f"{failure}; going back to version {old.version}")
         try:
@@ -123,10 +142,16 @@ class Updater:
             else:
                 await backend.stop(await self._host.app(old.app_id))
         except HostError as second:
-            text = f"{failure}; version {old.version} could not be put back: {second}"
+            away = await self._host.daemons.away(old)
+            if away:
+                text = f"{failure}; version {old.version} will be put back: {away}"
+            else:
+                text = f"{failure}; version {old.version} could not be put back: {second}"
             self._host.warn(old.app_id, text)
             with suppress(NotFoundError):
                 await self._host.registry.apply(old.app_id, partial(_failed, text))
+            return away is None
+        return True
 
     def _report_to_bus(self, app_id: str) -> ReportProgress:
         async def report(percent: int) -> None:

@@ -201,7 +201,11 @@ class DockerBackend(DeployBackend):
             is_starting = state.health == "starting" and not engine.is_podman
             return not (is_starting and state.exists)
 
-        state = await watcher.until(container, is_settled)
+        patience = self._settings.timeouts.away
+        try:
+            state = await watcher.until(container, is_settled, patience=patience)
+        except EngineError as error:
+            raise StepError("heartbeat", error.cause, remedy=error.remedy) from error
         if state.health == "unhealthy":
             said = f": {state.probe}" if state.probe else ""
             raise StepError(
@@ -288,7 +292,14 @@ class DockerBackend(DeployBackend):
         else:
             watcher.forget(container)
         if data:
-            await site.owned.remove_volume(app)
+            try:
+                await site.owned.remove_volume(app)
+            except EngineError as error:
+                if error.kind != "in-use":
+                    raise
+                # An update was left in the middle: the older container still has it.
+                await site.owned.remove(app, _previous(app.app_id))
+                await site.owned.remove_volume(app)
 
     async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
         """Containers and volumes that bear our label, of apps that are not registered.
@@ -355,12 +366,11 @@ class DockerBackend(DeployBackend):
         if address not in self._sites:
             engine = Engine(address)
             watcher = Watcher(engine)
-            stop = self._settings.timeouts.stop
             self._sites[address] = _Site(
                 engine,
                 watcher,
                 Owned(engine, self.instance, self._tell),
-                Endings(engine, watcher, stop, self._warn),
+                Endings(engine, watcher, self._settings.timeouts, self._warn),
             )
         return self._sites[address]
 

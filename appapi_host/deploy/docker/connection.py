@@ -18,6 +18,7 @@ import docker
 import docker.auth
 import docker.errors
 import docker.tls
+import docker.transport.unixconn
 import requests
 import urllib3.exceptions
 
@@ -176,6 +177,40 @@ def translated(shown: str, error: BaseException) -> EngineError:
     return explain(shown, _told(error))
 
 
+class _UnixConnection(docker.transport.unixconn.UnixHTTPConnection):
+    """The library does not close a socket that it could not connect."""
+
+    def connect(self) -> None:
+        connecting = socket.socket(socket.AF_UNIX)
+        connecting.settimeout(self.timeout)
+        try:
+            connecting.connect(self.unix_socket)
+        except BaseException:
+            connecting.close()
+            raise
+        self.sock = connecting
+
+
+def _new_connection(pool: Any) -> _UnixConnection:
+    return _UnixConnection(pool.base_url, pool.socket_path, pool.timeout)
+
+
+class _UnixPool(docker.transport.unixconn.UnixHTTPConnectionPool):
+    # Without further parameters, as in the library: urllib3-future, which takes the place of
+    # urllib3 beside nc_py_api, tells by that what it has before it.
+    _new_conn: Any = _new_connection
+
+
+class _UnixAdapter(docker.transport.unixconn.UnixHTTPAdapter):
+    def get_connection(self, url: Any, proxies: Any = None) -> _UnixPool:
+        with self.pools.lock:
+            pool = self.pools.get(url)
+            if pool is None:
+                pool = _UnixPool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+                self.pools[url] = pool
+        return pool
+
+
 def _connected(address: Address) -> Connection:
     """A connection whose client speaks the engine's version."""
     tls: docker.tls.TLSConfig | bool = False
@@ -187,11 +222,6 @@ def _connected(address: Address) -> Connection:
         tls = docker.tls.TLSConfig(
             client_cert=pair, ca_cert=address.ca or None, verify=address.ca or True
         )
-    if address.url.startswith("unix:"):
-        # The library does not close a socket that it could not connect.
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(CONNECT_SECONDS)
-            probe.connect(urlsplit(address.url).path)
     # An explicit version: "auto" would ask GET /version, before the client is set up.
     client = docker.APIClient(
         base_url=address.url,
@@ -200,6 +230,9 @@ def _connected(address: Address) -> Connection:
         tls=tls,
         max_pool_size=32,
     )
+    if address.url.startswith("unix:"):
+        path = urlsplit(address.url).path
+        client.mount("http+docker://", _UnixAdapter(path, REQUEST_SECONDS, max_pool_size=32))
     try:
         # Otherwise REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win over the daemon's own CA.
         client.trust_env = False

@@ -1,5 +1,6 @@
 """How containers end, and whether they begin again."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -9,6 +10,7 @@ import anyio
 from appapi_host.deploy.docker.engine import Engine, EngineError
 from appapi_host.deploy.docker.watching import ContainerState, Watcher
 from appapi_host.records import AppRecord
+from appapi_host.settings import Timeouts
 from exapp_sdk.protocol.lifecycle import State
 
 __all__ = ["Endings"]
@@ -23,7 +25,8 @@ class Endings:
     Args:
         engine: where they are.
         watcher: of that engine.
-        stop_seconds: how long a container has to end when it is stopped.
+        timeouts: how long a container has to end when it is stopped, and how long an engine may be
+            away.
         warn: told the app's id and what a person should know.
     """
 
@@ -31,12 +34,12 @@ class Endings:
         self,
         engine: Engine,
         watcher: Watcher,
-        stop_seconds: float,
+        timeouts: Timeouts,
         warn: Callable[[str, str], None],
     ) -> None:
         self._engine = engine
         self._watcher = watcher
-        self._stop_seconds = stop_seconds
+        self._timeouts = timeouts
         self._warn = warn
         self._restarts: dict[str, int] = {}
 
@@ -50,20 +53,25 @@ class Endings:
         Before the app is enabled, its first end counts and the engine is kept from starting it
         again: the app would never get its init. Later, restarts by the engine are told only.
 
+        Raises:
+            EngineError: the engine was away for too long while the app was to come up.
+
         Returns:
             `exit code 1`, `killed for its memory (exit code 137)`, `removed`.
         """
-        before = await self._watcher.state(container)
+        # Whoever waits for an app to come up wants to know; an app that is up can be waited for.
+        patience = math.inf if app.state in _SETTLED else self._timeouts.away
+        before = await self._watcher.until(container, lambda _: True, patience=patience)
         restarts = self._restarts.setdefault(container, before.restarts)
 
         def is_over(state: ContainerState) -> bool:
             return not state.is_running or state.restarts > restarts
 
-        state = await self._watcher.until(container, is_over)
+        state = await self._watcher.until(container, is_over, patience=patience)
         text = self._how(container, state)
         if app.state not in _SETTLED and state.exists:
             with anyio.CancelScope(shield=True), suppress(EngineError):
-                await self._engine.stop(container, self._stop_seconds)
+                await self._engine.stop(container, self._timeouts.stop)
         elif state.exists:
             state = await self._after_restarts(app, container, text)
             text = self._how(container, state)

@@ -13,6 +13,11 @@ from appapi_host.errors import DeployError
 __all__ = ["CONNECTION_FAULTS", "ENGINE_FAULTS", "EngineError", "Fault", "explain"]
 
 
+_UNREACHABLE: Final = frozenset(
+    {"no-socket", "refused", "dropped", "timeout", "unreachable", "unknown-host"}
+)
+
+
 class EngineError(DeployError):
     """An engine refused a request, or could not be reached.
 
@@ -27,6 +32,7 @@ class EngineError(DeployError):
         self.kind = kind
         self.status = status
         super().__init__(cause, remedy=remedy)
+        self.is_unreachable = kind in _UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)

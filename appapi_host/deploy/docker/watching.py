@@ -5,6 +5,7 @@ something has changed, so whoever waits looks once more: what was seen stays val
 event about that container.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -150,18 +151,35 @@ class Watcher:
         return state
 
     async def until(
-        self, container: str, is_reached: Callable[[ContainerState], bool]
+        self,
+        container: str,
+        is_reached: Callable[[ContainerState], bool],
+        *,
+        patience: float = math.inf,
     ) -> ContainerState:
-        """Wait for a state; an engine that has gone meanwhile is waited for too."""
+        """Wait for a state; an engine that has gone meanwhile is waited for too.
+
+        Args:
+            container: name or id.
+            is_reached: whether that is the state.
+            patience: seconds without an engine after which there is no more waiting.
+
+        Raises:
+            EngineError: the engine refuses to tell, or was away for so long.
+        """
+        away_since: float | None = None
         while True:
             changed = self._changed
             try:
                 state = await self.state(container)
             except EngineError as error:
-                if error.kind not in {"refused", "no-socket", "dropped", "timeout"}:
+                now = anyio.current_time()
+                away_since = now if away_since is None else away_since
+                if not error.is_unreachable or now - away_since >= patience:
                     raise
                 await anyio.sleep(_RETRY)
                 continue
+            away_since = None
             if is_reached(state):
                 return state
             if self._is_silent:
