@@ -98,7 +98,7 @@ def _all(call: Call) -> dict[str, Any]:
             "reference-api": False,
             "reference-regex": _LINK_PATTERN,
             "mod-rewrite-working": True,
-            "user": {"language": "en", "locale": "", "timezone": "UTC"},
+            "user": {"language": "", "locale": "", "timezone": "UTC"},
         },
         **public,
         "files": {
