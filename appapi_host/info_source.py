@@ -1,5 +1,6 @@
 """Where the description of an app comes from: a file, or an address of the web."""
 
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,18 +23,20 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-async def load_info(source: str, *, seconds: float = FETCH_SECONDS) -> AppInfo:
+async def load_info(source: str | Path, *, seconds: float = FETCH_SECONDS) -> AppInfo:
     """Read an info.xml.
 
     Args:
-        source: a path, or a URL with http or https; also what it redirects to must be one.
+        source: path of the file, or of the app's folder with `appinfo/info.xml` in it; or a URL
+            with http or https; also what it redirects to must be one.
         seconds: limit for a URL.
 
     Raises:
         InfoError: it cannot be read, or has problems.
     """
+    source = str(source)
     if not is_url(source):
-        return await anyio.to_thread.run_sync(load_xml, source)
+        return await anyio.to_thread.run_sync(_load, source)
     if urlsplit(source).scheme.lower() not in ("http", "https"):
         raise _unreadable(source, "only http and https are asked; a file is given by its path")
     try:
@@ -45,6 +48,11 @@ async def load_info(source: str, *, seconds: float = FETCH_SECONDS) -> AppInfo:
     except TransportError as error:
         raise _unreadable(source, error.reason) from error
     return await anyio.to_thread.run_sync(AppInfo.from_xml, data, source)
+
+
+def _load(source: str) -> AppInfo:
+    folder = Path(source)
+    return AppInfo.from_folder(folder) if folder.is_dir() else load_xml(source)
 
 
 def _unreadable(source: str, reason: str) -> InfoError:

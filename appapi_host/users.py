@@ -199,6 +199,34 @@ class Users:
 
         await self._registry.write(add)
 
+    async def all(self) -> list[User]:
+        """All users, sorted by id."""
+        return await self._registry.users()
+
+    async def find(self, user_id: str) -> User | None:
+        """The user of that id."""
+        return await self._registry.user(user_id)
+
+    async def add(self, user_id: str, password: str, *, display_name: str = "") -> None:
+        """Create a user who can sign in.
+
+        Raises:
+            AlreadyExistsError: the id is taken.
+        """
+        hashed = await anyio.to_thread.run_sync(hash_password, password)
+        await self._registry.add_user(User(user_id, display_name or user_id, hashed))
+
+    async def switch(self, user_id: str, *, enabled: bool) -> None:
+        """Let a user sign in, or not any more.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        user = await self._registry.user(user_id)
+        if user is None:
+            raise NotFoundError(f"there is no user {user_id!r}")
+        await self._registry.replace_user(replace(user, is_enabled=enabled))
+
     async def remove(self, user_id: str) -> None:
         """Delete a user.
 

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -51,9 +50,6 @@ def _plain(fields: Fields, indent: str = "  ") -> list[str]:
 
 
 async def _add(session: Session, given: Input) -> int:
-    from appapi_host.records import User
-    from appapi_host.users import hash_password
-
     user_id = given.arguments["uid"]
     if not _USER_ID.fullmatch(user_id) or not user_id.strip(". "):
         session.line(
@@ -68,10 +64,9 @@ async def _add(session: Session, given: Input) -> int:
         password = await _password(session, given)
         if password is None:
             return 1
-        hashed = await anyio.to_thread.run_sync(partial(hash_password, password))
         name = given.text("display-name") or ""
         try:
-            await host.registry.add_user(User(user_id, name or user_id, hashed))
+            await host.users.add(user_id, password, display_name=name)
         except AlreadyExistsError:
             session.line(f'The account "{user_id}" already exists.')
             return 1
@@ -152,11 +147,11 @@ async def _delete(session: Session, given: Input) -> int:
 
 async def _switch(session: Session, given: Input, *, is_enabled: bool) -> int:
     async with session.host() as host:
-        user = await host.registry.user(given.arguments["uid"])
-        if user is None:
+        try:
+            await host.users.switch(given.arguments["uid"], enabled=is_enabled)
+        except NotFoundError:
             session.line("User does not exist")
             return 1
-        await host.registry.replace_user(replace(user, is_enabled=is_enabled))
     session.line(f"The specified user is {'enabled' if is_enabled else 'disabled'}")
     return 0
 

@@ -1,13 +1,12 @@
 """`check PATH`: what is wrong with the description of an app, and what may be."""
 
-from pathlib import Path
 from typing import TextIO
 
 import anyio
 
 from appapi_host.cli.console import Failure, open_console
 from appapi_host.errors import InfoError
-from appapi_host.info_source import is_url, load_info
+from appapi_host.info_source import load_info
 from appapi_host.info_xml import AppInfo
 
 __all__ = ["check"]
@@ -27,7 +26,7 @@ def check(source: str, out: TextIO, err: TextIO, *, strict: bool = False) -> int
     """
     console = open_console(out, err)
     try:
-        info = _load(source)
+        info = anyio.run(load_info, source)
     except InfoError as error:
         console.failure(Failure.of(error))
         return 1
@@ -45,12 +44,6 @@ def check(source: str, out: TextIO, err: TextIO, *, strict: bool = False) -> int
     count = len(info.warnings)
     console.say(f"No problems, {count} warning{'' if count == 1 else 's'}.")
     return 1 if strict and count else 0
-
-
-def _load(source: str) -> AppInfo:
-    if is_url(source) or Path(source).is_file():
-        return anyio.run(load_info, source)
-    return AppInfo.from_folder(Path(source))
 
 
 def _image(info: AppInfo) -> str:

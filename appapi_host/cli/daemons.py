@@ -1,13 +1,12 @@
 """occ's commands about daemons: where apps run."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import Argument, Command, Input, Option, UsageError, Value
+from appapi_host.daemon_config import COMPUTE_DEVICES, build_daemon
 from appapi_host.errors import AlreadyExistsError, HostError
 from appapi_host.records import Daemon
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from appapi_host.host import Host
 
 __all__ = ["COMMANDS"]
-
-_DEVICES: Final = {"cpu": "CPU", "cuda": "CUDA (NVIDIA)", "rocm": "ROCm (AMD)"}
-_NOT_A_HOST: Final = re.compile(r"(https?|tcp|udp|ssh)://")
 
 
 async def _register(session: Session, given: Input) -> int:
@@ -40,22 +36,15 @@ async def _register(session: Session, given: Input) -> int:
             "Warning: The host contains a port, which will be ignored for manual-install daemons. "
             "The ExApp's port from --json-info will be used instead."
         )
-    daemon = Daemon(
-        name,
-        words["display-name"],
-        deploy_id,
-        protocol,
-        words["host"],
-        _deploy_config(given, device),
-    )
     async with session.host() as host:
         if await host.registry.daemon(name):
             session.line(f"Skip registration, as daemon config `{name}` already registered.")
             return 0
-        problem = _problem(daemon)
-        if problem:
+        try:
+            daemon = _daemon(given, device)
+        except HostError as error:
             session.line("Failed to register daemon.")
-            session.cause(problem)
+            session.cause(error.cause)
             return 1
         try:
             await host.register_daemon(daemon, set_default=given.flag("set-default"))
@@ -86,46 +75,37 @@ def _device(session: Session, given: Input) -> str:
     if gpu is not None:
         device = "rocm" if gpu.startswith(("/dev/dri", "/dev/kfd")) else "cuda"
         session.note(f"--gpu is an older option: it is taken as --compute_device {device}.")
-    if device not in _DEVICES:
+    if device not in COMPUTE_DEVICES:
         raise UsageError("Invalid compute device value.", REGISTER)
     return device
 
 
-def _deploy_config(given: Input, device: str) -> dict[str, Any]:
-    """The rest of a daemon config, as AppAPI stores it."""
-    config: dict[str, Any] = {
-        "net": given.text("net"),
-        "nextcloud_url": given.arguments["nextcloud_url"].rstrip("/"),
-        "haproxy_password": given.text("haproxy_password") or "",
-        "computeDevice": {"id": device, "label": _DEVICES[device]},
-        "harp": None,
-    }
-    tls = {
-        part: str(Path(path).expanduser().absolute())
-        for part in ("ca", "cert", "key")
-        if (path := given.text(f"tls-{part}"))
-    }
-    if tls:
-        config["tls"] = tls
-    if given.flag("harp"):
-        config["haproxy_password"] = given.text("harp_shared_key")
-        config["harp"] = {
+def _daemon(given: Input, device: str) -> Daemon:
+    """The daemon that the words describe.
+
+    Raises:
+        HostError: the real service would refuse it.
+    """
+    words, harp = given.arguments, given.flag("harp")
+    return build_daemon(
+        words["name"],
+        words["accepts-deploy-id"],
+        nextcloud_url=words["nextcloud_url"],
+        host=words["host"],
+        display_name=words["display-name"],
+        protocol=words["protocol"],
+        net=given.text("net") or "",
+        compute_device=device,
+        haproxy_password=given.text("harp_shared_key" if harp else "haproxy_password") or "",
+        tls={part: path for part in ("ca", "cert", "key") if (path := given.text(f"tls-{part}"))},
+        harp={
             "frp_address": given.text("harp_frp_address"),
             "docker_socket_port": given.text("harp_docker_socket_port"),
             "exapp_direct": given.flag("harp_exapp_direct"),
         }
-    return config
-
-
-def _problem(daemon: Daemon) -> str:
-    """Why the real service would refuse a daemon, empty if it would not."""
-    if not daemon.name or len(daemon.name) > 64 or not daemon.name.isprintable():
-        return "The name must have 1 to 64 characters and none that cannot be printed."
-    harp: Mapping[str, Any] = daemon.deploy_config["harp"] or {}
-    for value in (daemon.host, harp.get("frp_address", "")):
-        if _NOT_A_HOST.match(value):
-            return f"{value} must be a host, host:port or the path of a socket, without a scheme."
-    return ""
+        if harp
+        else None,
+    )
 
 
 async def _unregister(session: Session, given: Input) -> int:
@@ -142,20 +122,18 @@ async def _unregister(session: Session, given: Input) -> int:
             )
             session.cause("They are: " + ", ".join(app.app_id for app in apps))
             return 1
-        await host.registry.remove_daemon(name)
+        await host.daemons.unregister(name)
     session.line("Daemon config unregistered.")
     return 0
 
 
 async def _list(session: Session, given: Input) -> int:
-    from appapi_host.host import DEFAULT_DAEMON_SETTING
-
     output = given.text("output") or "plain"
     if output not in ("plain", "json", "json_pretty"):
         raise UsageError("--output must be plain, json or json_pretty.", LIST)
     async with session.host() as host:
         daemons = await host.registry.daemons()
-        default = await host.registry.setting(DEFAULT_DAEMON_SETTING)
+        default = await host.daemons.default()
     if not daemons:
         session.line("No registered daemon configs.")
         return 0

@@ -1,26 +1,17 @@
 """occ's commands about the registry mappings of a daemon: where images are pulled from instead."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import Argument, Command, Input, Option, Value
+from appapi_host.daemon_config import mappings_of
 from appapi_host.errors import HostError, NotFoundError
-from appapi_host.records import Daemon
+
+if TYPE_CHECKING:
+    from appapi_host.host.daemons import Daemons
 
 __all__ = ["COMMANDS"]
-
-
-def _mappings(daemon: Daemon) -> list[dict[str, str]]:
-    """The pairs `{"from": …, "to": …}` as AppAPI stores them."""
-    found = daemon.deploy_config.get("registries")
-    return [dict(pair) for pair in found] if isinstance(found, list) else []
-
-
-def _with_mappings(daemon: Daemon, mappings: list[dict[str, str]]) -> Daemon:
-    config: Mapping[str, Any] = {**daemon.deploy_config, "registries": mappings}
-    return replace(daemon, deploy_config=config)
 
 
 def _pair(session: Session, given: Input) -> dict[str, str] | None:
@@ -31,47 +22,29 @@ def _pair(session: Session, given: Input) -> dict[str, str] | None:
     return None
 
 
-def _added(daemon: Daemon, pair: dict[str, str]) -> list[dict[str, str]]:
-    present = _mappings(daemon)
-    if any(known["from"] == pair["from"] for known in present):
-        raise HostError(f'This Docker registry map from "{pair["from"]}" already exists')
-    if pair["from"] == pair["to"]:
-        raise HostError("The source and target registry cannot be the same")
-    return [*present, pair]
-
-
-def _removed(daemon: Daemon, pair: dict[str, str]) -> list[dict[str, str]]:
-    present = _mappings(daemon)
-    if pair not in present:
-        raise HostError("This Docker registry map does not exist")
-    return [known for known in present if known != pair]
-
-
 async def _change(
     session: Session,
     given: Input,
     *,
-    change: Callable[[Daemon, dict[str, str]], list[dict[str, str]]],
+    change: Callable[["Daemons"], Callable[[str, str, str], Awaitable[None]]],
     needs_some: bool,
     done: str,
 ) -> int:
-    """Replace the mappings of a daemon by what `change` makes of them."""
+    """Change the mappings of a daemon by the method that `change` picks."""
     name = given.arguments["name"]
     async with session.host() as host:
         daemon = await host.registry.daemon(name)
         if daemon is None:
             session.line("Daemon config not found.")
             return 1
-        if needs_some and not _mappings(daemon):
+        if needs_some and not mappings_of(daemon):
             session.line(f'No registries configured for daemon "{name}".')
             return 0
         pair = _pair(session, given)
         if pair is None:
             return 1
         try:
-            await host.registry.apply_daemon(
-                name, lambda daemon: _with_mappings(daemon, change(daemon, pair))
-            )
+            await change(host.daemons)(name, pair["from"], pair["to"])
         except NotFoundError:  # removed by another process since we looked
             session.line("Daemon config not found.")
             return 1
@@ -85,12 +58,16 @@ async def _change(
 
 async def _add(session: Session, given: Input) -> int:
     done = 'Added registry mapping "{from}" -> "{to}" to daemon "{name}".'
-    return await _change(session, given, change=_added, needs_some=False, done=done)
+    return await _change(
+        session, given, change=lambda daemons: daemons.add_mapping, needs_some=False, done=done
+    )
 
 
 async def _remove(session: Session, given: Input) -> int:
     done = 'Removed registry mapping from "{from}" to "{to}" for daemon "{name}".'
-    return await _change(session, given, change=_removed, needs_some=True, done=done)
+    return await _change(
+        session, given, change=lambda daemons: daemons.remove_mapping, needs_some=True, done=done
+    )
 
 
 async def _list(session: Session, given: Input) -> int:
@@ -100,7 +77,7 @@ async def _list(session: Session, given: Input) -> int:
     if daemon is None:
         session.line("Daemon config not found.")
         return 1
-    mappings = _mappings(daemon)
+    mappings = mappings_of(daemon)
     if not mappings:
         session.line(f'No registries configured for daemon "{name}".')
         return 0

@@ -358,6 +358,10 @@ class Host:
         """
         await self.installer.unregister(app_id, rm_data=rm_data, force=force)
 
+    async def apps(self) -> list[AppRecord]:
+        """The records of all apps, sorted by id."""
+        return await self.registry.apps()
+
     async def app(self, app_id: str) -> AppRecord:
         """The record of an app.
 

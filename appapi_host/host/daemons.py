@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 
+from appapi_host.daemon_config import mappings_of
 from appapi_host.deploy import load
 from appapi_host.deploy.base import DeployBackend
 from appapi_host.deploy.environment import host_url, is_loopback_url
@@ -60,6 +62,69 @@ class Daemons:
         await self._host.registry.add_daemon(daemon)
         if set_default:
             await self._host.registry.set_setting(DEFAULT_DAEMON_SETTING, daemon.name)
+
+    async def all(self) -> list[Daemon]:
+        """All daemons in the order of their creation."""
+        return await self._host.registry.daemons()
+
+    async def default(self) -> str | None:
+        """The name of the daemon that is taken when none is named."""
+        return await self._host.registry.setting(DEFAULT_DAEMON_SETTING)
+
+    async def unregister(self, name: str) -> None:
+        """Forget a daemon.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            HostError: apps are registered on it.
+        """
+        await self._host.registry.remove_daemon(name)
+
+    async def mappings(self, name: str) -> dict[str, str]:
+        """Registry that an info.xml names → the one to pull from instead.
+
+        Raises:
+            NotFoundError: there is no daemon of that name.
+        """
+        daemon = await self._host.registry.daemon(name)
+        if daemon is None:
+            raise NotFoundError(f"there is no daemon {name!r}")
+        return {pair["from"]: pair["to"] for pair in mappings_of(daemon)}
+
+    async def add_mapping(self, name: str, source: str, target: str) -> None:
+        """Have images of one registry pulled from another; `local` pulls nothing.
+
+        Raises:
+            NotFoundError: there is no daemon of that name.
+            HostError: there is a mapping for that source, or it is the same as the target.
+        """
+
+        def add(daemon: Daemon) -> Daemon:
+            present = mappings_of(daemon)
+            if any(known["from"] == source for known in present):
+                raise HostError(f'This Docker registry map from "{source}" already exists')
+            if source == target:
+                raise HostError("The source and target registry cannot be the same")
+            return _with_mappings(daemon, [*present, {"from": source, "to": target}])
+
+        await self._host.registry.apply_daemon(name, add)
+
+    async def remove_mapping(self, name: str, source: str, target: str) -> None:
+        """Undo `add_mapping()`.
+
+        Raises:
+            NotFoundError: there is no daemon of that name.
+            HostError: there is no such mapping.
+        """
+        pair = {"from": source, "to": target}
+
+        def remove(daemon: Daemon) -> Daemon:
+            present = mappings_of(daemon)
+            if pair not in present:
+                raise HostError("This Docker registry map does not exist")
+            return _with_mappings(daemon, [known for known in present if known != pair])
+
+        await self._host.registry.apply_daemon(name, remove)
 
     async def check(self, daemon: Daemon) -> None:
         """See whether apps can be deployed on a daemon, registered or not.
@@ -175,6 +240,10 @@ class Daemons:
         with anyio.CancelScope(shield=True):
             for backend in self._backends.values():
                 await backend.close()
+
+
+def _with_mappings(daemon: Daemon, mappings: list[dict[str, str]]) -> Daemon:
+    return replace(daemon, deploy_config={**daemon.deploy_config, "registries": mappings})
 
 
 async def _is_answered(address: str, port: int) -> bool:
