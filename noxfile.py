@@ -73,7 +73,7 @@ def typing(session: nox.Session) -> None:
     session.run("mypy")
 
 
-BENCHMARKS = ("run", "ocs", "containers", "many_apps", "info_xml")
+BENCHMARKS = ("run", "ocs", "proxy", "containers", "many_apps", "info_xml")
 
 
 @nox.session

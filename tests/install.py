@@ -32,6 +32,9 @@ BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 LITMUS = {"litmus": "litmus"}
 """The same for `tests/live/test_files_litmus.py`."""
 
+PEERS = {"nginx": "nginx-light"}
+"""The same for `tests/benchmarks`."""
+
 # An unprivileged user's PATH leaves out where Debian puts the daemons.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -78,7 +81,7 @@ def _lacking(programs: Mapping[str, str]) -> str:
 
 def main() -> int:
     """Install the packages; returns the exit code."""
-    programs = ENGINES | BROWSER | LITMUS
+    programs = ENGINES | BROWSER | PEERS | LITMUS
     lacking = missing(programs)
     if not lacking or os.geteuid() != 0 or not is_debian():
         return 0
