@@ -155,6 +155,10 @@ class Resource:
         """Its path in answers."""
         return self.work.href(self.names, is_folder=self.is_collection)
 
+    def get_ref_url(self) -> str:
+        """The same for the library, which compares conditions with it."""
+        return self.get_href()
+
     def value(self, name: str) -> Value | None:
         """A property, None if it has none of that name."""
         if name == f"{DAV}resourcetype":
