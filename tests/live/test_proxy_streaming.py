@@ -1,9 +1,14 @@
 """Streams through the proxy, over real sockets: the in-memory transport would buffer them."""
 
+import gc
 import gzip
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +18,7 @@ import pytest
 
 from appapi_host.asgi import bind, serve
 from appapi_host.events import Exchange, Notice
-from tests.live.proxy_stage import PHP, live_stage
+from tests.live.proxy_stage import HARP, PHP, live_stage
 
 pytestmark = pytest.mark.live
 
@@ -21,6 +26,12 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(params=[PHP, HARP], ids=["php", "harp"])
+def base(request: pytest.FixtureRequest) -> str:
+    """The path of the app, by each way."""
+    return str(request.param)
 
 
 async def start(send: Any, *headers: tuple[bytes, bytes], status: int = 200) -> None:
@@ -36,7 +47,7 @@ async def disconnected(receive: Any) -> None:
         pass
 
 
-async def test_server_sent_events_arrive_as_they_are_sent() -> None:
+async def test_server_sent_events_arrive_as_they_are_sent(base: str) -> None:
     seen = [anyio.Event() for _ in range(3)]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -46,8 +57,8 @@ async def test_server_sent_events_arrive_as_they_are_sent() -> None:
             await event.wait()
         await piece(send, b"", more=False)
 
-    async with live_stage(app) as s, s.client.stream("GET", f"{PHP}/events") as response:
-        assert response.headers["content-type"] == "text/event-stream;charset=UTF-8"
+    async with live_stage(app) as s, s.client.stream("GET", f"{base}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
         pieces = response.aiter_raw()
         for number, event in enumerate(seen):
             assert await anext(pieces) == b"data: %d\n\n" % number
@@ -56,7 +67,7 @@ async def test_server_sent_events_arrive_as_they_are_sent() -> None:
         assert s.events[-1].status == 200  # type: ignore[union-attr]  # told with the head
 
 
-async def test_upload_arrives_as_it_is_sent() -> None:
+async def test_upload_arrives_as_it_is_sent(base: str) -> None:
     received: list[bytes] = []
     arrived = [anyio.Event() for _ in range(3)]
 
@@ -77,12 +88,12 @@ async def test_upload_arrives_as_it_is_sent() -> None:
             await event.wait()
 
     async with live_stage(app) as s:
-        response = await s.client.put(f"{PHP}/file", content=upload())
+        response = await s.client.put(f"{base}/file", content=upload())
     assert (response.status_code, response.content) == (200, b"thanks")
     assert received == [b"piece 0", b"piece 1", b"piece 2"]
 
 
-async def test_client_that_leaves_a_stream_is_noticed_by_the_app() -> None:
+async def test_client_that_leaves_a_stream_is_noticed_by_the_app(base: str) -> None:
     gone = anyio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -92,13 +103,13 @@ async def test_client_that_leaves_a_stream_is_noticed_by_the_app() -> None:
         gone.set()
 
     async with live_stage(app) as s:
-        async with s.client.stream("GET", f"{PHP}/events") as response:
+        async with s.client.stream("GET", f"{base}/events") as response:
             assert await anext(response.aiter_raw()) == b"first"
         await gone.wait()
         assert not any(isinstance(event, Notice) for event in s.events)
 
 
-async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app() -> None:
+async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app(base: str) -> None:
     asked, gone = anyio.Event(), anyio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -108,7 +119,7 @@ async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app() -> N
 
     async with live_stage(app) as s:
         async with anyio.create_task_group() as group:
-            group.start_soon(s.client.get, f"{PHP}/slow")
+            group.start_soon(s.client.get, f"{base}/slow")
             await asked.wait()
             group.cancel_scope.cancel()
         await gone.wait()
@@ -120,7 +131,7 @@ async def test_client_that_leaves_before_the_answer_is_noticed_by_the_app() -> N
         assert exchange.note.endswith("the client went away before the answer")
 
 
-async def test_client_that_leaves_its_upload_is_noticed_by_the_app() -> None:
+async def test_client_that_leaves_its_upload_is_noticed_by_the_app(base: str) -> None:
     asked, gone = anyio.Event(), anyio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -135,7 +146,7 @@ async def test_client_that_leaves_its_upload_is_noticed_by_the_app() -> None:
 
     async with live_stage(app) as s:
         async with anyio.create_task_group() as group:
-            group.start_soon(partial(s.client.post, f"{PHP}/file", content=upload()))
+            group.start_soon(partial(s.client.post, f"{base}/file", content=upload()))
             await asked.wait()
             group.cancel_scope.cancel()
         await gone.wait()
@@ -181,7 +192,7 @@ async def test_app_that_dies_before_its_answer_is_500() -> None:
         assert "no connection" in response.text
 
 
-async def test_slow_reader_slows_the_app_down_instead_of_filling_the_host() -> None:
+async def test_slow_reader_slows_the_app_down_instead_of_filling_the_host(base: str) -> None:
     block = b"x" * 65536
     sent = 0
     stalled = anyio.Event()
@@ -197,9 +208,126 @@ async def test_slow_reader_slows_the_app_down_instead_of_filling_the_host() -> N
             if patience.cancelled_caught:
                 stalled.set()
 
-    async with live_stage(app) as s, s.client.stream("GET", f"{PHP}/huge"):
+    async def either(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/huge":
+            await app(scope, receive, send)
+        else:
+            await start(send)
+            await piece(send, b"small", more=False)
+
+    async with live_stage(either) as s, s.client.stream("GET", f"{base}/huge"):
         await stalled.wait()
         assert sent < 32 * 1024 * 1024
+        # Others are served meanwhile, by the same app.
+        assert (await s.client.get(f"{base}/small")).text == "small"
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held since `forget_peak()`."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak() -> int:
+    """Begin anew, with what is held now."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak_bytes()
+
+
+LARGE = 96 * 1024 * 1024
+"""Bytes of a stream; three times what it may cost, and client, host and app share a process."""
+
+MORE_BYTES = 30 * 1024 * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
+async def test_long_download_takes_no_memory(base: str) -> None:
+    block = bytes(256 * 1024)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, (b"content-length", b"%d" % LARGE))
+        for _ in range(LARGE // len(block)):
+            await piece(send, block)
+        await piece(send, b"", more=False)
+
+    async with live_stage(app) as s:
+        before = forget_peak()
+        async with s.client.stream("GET", f"{base}/large") as response:
+            received = 0
+            async for part in response.aiter_raw():
+                received += len(part)
+        assert received == LARGE
+        assert peak_bytes() - before < MORE_BYTES
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_long_upload_takes_no_memory(base: str, is_chunked: bool) -> None:
+    block = bytes(256 * 1024)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size += len(message["body"])
+            more = message["more_body"]
+        await start(send)
+        await piece(send, b"%d" % size, more=False)
+
+    async def upload() -> AsyncIterator[bytes]:
+        for _ in range(LARGE // len(block)):
+            yield block
+
+    headers = {} if is_chunked else {"Content-Length": str(LARGE)}
+    async with live_stage(app) as s:
+        before = forget_peak()
+        response = await s.client.put(f"{base}/large", content=upload(), headers=headers)
+        assert response.text == str(LARGE)
+        assert peak_bytes() - before < MORE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"", 503),
+        (b"HTTP/1.1 200 OK\r\nConte", 503),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12", 0),
+    ],
+)
+async def test_app_that_is_killed_gives_the_client_a_clean_error(
+    answer: bytes, status: int
+) -> None:
+    """With a reset, as from a process that is killed while bytes are on their way."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        await stream.receive()
+        if answer:
+            await stream.send(answer)
+        raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await anyio.aclose_forcefully(stream)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async with live_stage(app) as s, await anyio.create_tcp_listener(local_host="127.0.0.1") as own:
+        await s.move_app(own.extra(anyio.abc.SocketAttribute.local_port))
+        async with anyio.create_task_group() as group:
+            group.start_soon(own.serve, handle)
+            if status:
+                response = await s.client.get(f"{HARP}/x")
+                assert response.status_code == status
+                assert "GET http://localhost:" in response.text
+            else:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await s.client.get(f"{HARP}/x")
+                [notice] = [event for event in s.events if isinstance(event, Notice)]
+                assert notice.text.startswith("broke off in the middle of its answer: GET http://")
+            assert (await s.client.get("/status.php")).status_code == 200
+            group.cancel_scope.cancel()
 
 
 async def test_answers_without_a_body_and_compressed_ones_pass() -> None:
