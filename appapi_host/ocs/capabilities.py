@@ -8,12 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from appapi_host.host import Host
 from appapi_host.ocs._routing import Answer, Auth, Call, Family
+from appapi_host.records import User
 from appapi_host.throttling import client_address
 from exapp_sdk.protocol.capabilities import GET_CAPABILITIES
 from exapp_sdk.protocol.log import LogLevel
 
-__all__ = ["PRODUCT", "VERSIONS", "family"]
+__all__ = ["PRODUCT", "VERSIONS", "capabilities", "family"]
 
 VERSIONS: Final[Mapping[int, tuple[int, int, int]]] = {
     32: (32, 0, 1),
@@ -50,18 +52,31 @@ async def get_capabilities(call: Call) -> Answer:
             "edition": "",
             "extendedSupport": False,
         },
-        "capabilities": _public(call) if call.user is None else _all(call),
+        "capabilities": capabilities(
+            call.host, user=call.user, address=client_address(call.request.scope)
+        ),
     }
     digest = hashlib.md5(json.dumps(data).encode(), usedforsecurity=False).hexdigest()
     return Answer(data, headers=(("ETag", f'"{digest}"'),))
 
 
-def _public(call: Call) -> dict[str, Any]:
-    url = call.host.settings.url
+def capabilities(host: Host, *, user: User | None, address: str) -> dict[str, Any]:
+    """What is announced.
+
+    Args:
+        host: whose.
+        user: who asks; nobody gets a part of it.
+        address: from where.
+    """
+    return _public(host, address) if user is None else _all(host, address)
+
+
+def _public(host: Host, address: str) -> dict[str, Any]:
+    url = host.settings.url
     logo = f"{url}/core/img/logo/logo.svg?v=0"
     return {
-        "bruteforce": {"delay": _delay_ms(call), "allow-listed": False},
-        "app_api": {"version": call.host.settings.aa_version},
+        "bruteforce": {"delay": round(host.throttle.delay(address) * 1000), "allow-listed": False},
+        "app_api": {"version": host.settings.aa_version},
         "theming": {
             "name": PRODUCT,
             "productName": PRODUCT,
@@ -85,12 +100,8 @@ def _public(call: Call) -> dict[str, Any]:
     }
 
 
-def _delay_ms(call: Call) -> int:
-    return round(call.host.throttle.delay(client_address(call.request.scope)) * 1000)
-
-
-def _all(call: Call) -> dict[str, Any]:
-    public = _public(call)
+def _all(host: Host, address: str) -> dict[str, Any]:
+    public = _public(host, address)
     return {
         "core": {
             "pollinterval": 60,

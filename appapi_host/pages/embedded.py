@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from appapi_host.documents import Document, Documents
 from appapi_host.events import Direction, Exchange, masked_headers
+from appapi_host.ocs.capabilities import capabilities
 from appapi_host.ocs.page_parts import INITIAL_STATE, SCRIPT, STYLE
 from appapi_host.ocs.top_menu import KIND
 from appapi_host.pages import STYLE_PATH
@@ -30,6 +31,7 @@ from appapi_host.pages.menu import Entry, app_url, entries, header
 from appapi_host.pages.visit import PageRefusal, Visit
 from appapi_host.records import AppRecord
 from appapi_host.sessions import request_token
+from appapi_host.throttling import client_address
 
 __all__ = ["MAX_SCRIPTS", "PREFIX", "embedded"]
 
@@ -157,7 +159,7 @@ async def _rendered(visit: Visit, app: AppRecord, parts: _Parts) -> Response:
         '<meta name="color-scheme" content="light dark">\n'
         f"{styles}{scripts}</head>\n"
         '<body id="body-user">\n'
-        f'<div id="initial-state-container" hidden>\n{_states(parts.states)}</div>\n'
+        f'<div id="initial-state-container" hidden>\n{_states(visit, parts.states)}</div>\n'
         f"{header(visit, listed, active=parts.entry)}"
         # Two elements of one id, as in AppAPI: scripts look for `#content` or for `#content > *`.
         f'<main id="content" class="app-app_api">\n<h1 class="hidden-visually">{title}</h1>\n'
@@ -179,16 +181,20 @@ def _urls(parts: Iterable[Document], extension: str, suffix: str) -> list[str]:
     return [app_url(part.app_id, f"{part.content['path']}{extension}") + suffix for part in parts]
 
 
-def _states(states: Iterable[Document]) -> str:
+def _states(visit: Visit, states: Iterable[Document]) -> str:
     """The hidden inputs.
 
-    Each value is JSON twice, so that scripts find a text and parse it again: AppAPI encodes what
-    the server then encodes once more.
+    Those of the app are JSON twice, so that scripts find a text and parse it again: AppAPI encodes
+    what the server then encodes once more. The server's own is JSON once.
     """
+    announced = capabilities(visit.host, user=visit.user, address=client_address(visit.scope))
+    found: list[tuple[str, object]] = [("core-capabilities", announced)]
+    found += [
+        (f"app_api-{state.content['key']}", json.dumps(state.content["value"])) for state in states
+    ]
     return "".join(
-        f'<input type="hidden" id="initial-state-app_api-{html.escape(state.content["key"])}" '
-        f'value="{_encoded(json.dumps(state.content["value"]))}">\n'
-        for state in states
+        f'<input type="hidden" id="initial-state-{html.escape(name)}" value="{_encoded(value)}">\n'
+        for name, value in found
     )
 
 

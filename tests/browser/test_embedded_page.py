@@ -41,6 +41,8 @@ async def test_menu_entry_opens_a_page_whose_script_runs(
     assert found == {
         "first": {"hasArea": True, "hasGlobals": True},
         "state": {"words": ["Grüße", "</script>"], "title": "Greeting"},
+        "theme": "Nextcloud",
+        "area": "34px",
         "current": {"uid": "user", "displayName": "User", "isAdmin": False},
         "greeting": {"user": "user", "given": {}, "cookies": []},
         "posted": {"user": "user", "given": {"words": ["Grüße", "</script>"]}, "cookies": []},

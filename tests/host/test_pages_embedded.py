@@ -107,7 +107,9 @@ async def test_initial_states_are_json_twice_in_base64() -> None:
         found = dict(
             re.findall(r'<input type="hidden" id="initial-state-([^"]*)" value="([^"]*)">', text)
         )
-        assert list(found) == ["app_api-boot", "app_api-&lt;k&gt;"]
+        assert list(found) == ["core-capabilities", "app_api-boot", "app_api-&lt;k&gt;"]
+        announced = json.loads(base64.b64decode(found["core-capabilities"]))
+        assert announced["theming"]["name"] == "Nextcloud"
         once = json.loads(base64.b64decode(found["app_api-boot"]).decode("ascii"))
         assert json.loads(once) == value
 

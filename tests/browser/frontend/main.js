@@ -20,6 +20,8 @@ async function collect() {
 	return {
 		first: window.firstScript,
 		state,
+		theme: loadState('core', 'capabilities').theming.name,
+		area: getComputedStyle(document.body).getPropertyValue('--default-clickable-area'),
 		current: getCurrentUser(),
 		greeting: greeting.data,
 		posted: posted.data,
