@@ -156,9 +156,11 @@ class AppClient:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if "_single" in vars(self):
-            await self._single.aclose()
-        await self._streams.aclose()
+        # A host that ends is cancelled, and that would stop at the first of several connections.
+        with anyio.CancelScope(shield=True):
+            if "_single" in vars(self):
+                await self._single.aclose()
+            await self._streams.aclose()
 
     @cached_property
     def _single(self) -> httpx.AsyncHTTPTransport:

@@ -1,7 +1,7 @@
 """The client of the proxy, against servers that say exactly what a test wants."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -9,8 +9,12 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from appapi_host import app_streams
+from appapi_host.app_client import AppClient
 from appapi_host.app_streams import AppStreams
+from appapi_host.events import EventBus
+from appapi_host.settings import HostSettings
 from exapp_sdk.errors import TransportError
+from tests.host.web_stage import APP
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -279,3 +283,24 @@ async def test_address_that_is_none_is_an_error() -> None:
     ):
         with pytest.raises(TransportError, match=reason):
             await ask(Server([], url), streams)
+
+
+async def test_client_that_is_cancelled_closes_every_connection() -> None:
+    async with (
+        served([OK, OK], [OK, OK], [OK, OK]) as (server, _),
+        AppClient(HostSettings(), EventBus()) as client,
+    ):
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                request = client.stream(APP, server.url, method="GET", target="/", headers=[])
+                answer = await stack.enter_async_context(request)
+                assert b"".join([piece async for piece in answer.body]) == b"ok"
+        sockets = [
+            connection.stream.extra(SocketAttribute.raw_socket)
+            for connection in client._streams._idle[server.url]
+        ]
+        assert len(sockets) == 3
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.__aexit__(None, None, None)
+        assert [found.fileno() for found in sockets] == [-1, -1, -1]
