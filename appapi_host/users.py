@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sqlite3
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -97,6 +98,8 @@ class Users:
         self._cache_key = os.urandom(32)
         self._cache: dict[bytes, None] = {}
         self._hash_of_nobody = ""
+        self.when_removed: Callable[[str], Awaitable[None]] | None = None
+        """Called with the id of a user who is no longer there."""
 
     async def create_defaults(self, *, loopback: bool) -> dict[str, str]:
         """Make sure that the default users are there, with passwords fit for who reaches the host.
@@ -228,7 +231,7 @@ class Users:
         await self._registry.replace_user(replace(user, is_enabled=enabled))
 
     async def remove(self, user_id: str) -> None:
-        """Delete a user.
+        """Delete a user, with all files.
 
         Raises:
             NotFoundError: there is none of that id.
@@ -243,6 +246,8 @@ class Users:
                 connection.execute("REPLACE INTO settings VALUES (?, '1')", (name,))
 
         await self._registry.write(remove)
+        if self.when_removed is not None:
+            await self.when_removed(user_id)
 
     async def sign_in(self, user_id: str, password: str, *, address: str) -> User | None:
         """The user, as `authenticate()` finds it, for somebody who may be guessing.

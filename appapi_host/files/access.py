@@ -212,6 +212,17 @@ class Files:
         """
         await self._run(user_id, lambda store: store.delete(store.get(user_id, split_path(path))))
 
+    async def forget(self, user_id: str) -> None:
+        """Delete all files of a user who is no longer there, for good.
+
+        Raises:
+            HostError: the disk does not allow it.
+        """
+        is_there = self._data_dir is not None and anyio.Path(self._data_dir, FOLDER)
+        if self._store is None and not (is_there and await is_there.exists()):
+            return  # nobody has any
+        await self._work(user_id, lambda store: store.forget(user_id))
+
     async def folder(self, user_id: str) -> Path:
         """Where the files of a user lie on this machine, to look at or to put files into.
 
@@ -223,6 +234,9 @@ class Files:
     async def _run(self, user_id: str, work: Callable[[Store], T]) -> T:
         if await self._registry.user(user_id) is None:
             raise NotFoundError(f"there is no user {user_id!r}")
+        return await self._work(user_id, work)
+
+    async def _work(self, user_id: str, work: Callable[[Store], T]) -> T:
         try:
             store = await self.store()
             return await anyio.to_thread.run_sync(work, store)

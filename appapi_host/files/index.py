@@ -308,6 +308,10 @@ class Index:
         """It left the trash."""
         self._rows("DELETE FROM trash WHERE user_id = ? AND name = ?", user_id, name)
 
+    def forget_trash(self, user_id: str) -> None:
+        """Nothing of the user's is in the trash any more."""
+        self._rows("DELETE FROM trash WHERE user_id = ?", user_id)
+
     # Tags
 
     def tags(self) -> list[Tag]:

@@ -276,6 +276,15 @@ class Store:
                 return None
         return place / names[-1] if names else place
 
+    def forget(self, user_id: str) -> None:
+        """Delete all files of a user, for good and untold."""
+        with translated():
+            _remove(self.home(user_id).parent, is_strict=True)
+            with self.index.transaction():
+                for area in (FILES, TRASH):
+                    self.index.forget(user_id, "", area=area)
+                self.index.forget_trash(user_id)
+
     # Looking
 
     def find(self, user_id: str, names: Sequence[str], *, area: str = FILES) -> Node | None:

@@ -95,6 +95,7 @@ class Host:
         self.bus = bus or EventBus()
         self.throttle = Throttle(is_on=settings.is_throttling)
         self.users = Users(registry, self.throttle)
+        self.users.when_removed = self._forget_files
         self.sessions = Sessions(registry)
         self.documents = DocumentStore(registry)
         self.values = Values(
@@ -151,6 +152,9 @@ class Host:
             instance=lambda: self.instance,
             listener=self.webhooks.happened,
         )
+
+    async def _forget_files(self, user_id: str) -> None:
+        await self.files.forget(user_id)
 
     async def _close_files(self) -> None:
         if "files" in vars(self):

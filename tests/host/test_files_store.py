@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from appapi_host.errors import HostError, NotFoundError
@@ -20,6 +21,7 @@ from appapi_host.files.index import Index, Tag
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.store import KEPT_VERSIONS, Node, Store
 from appapi_host.host import Host
+from appapi_host.records import User
 from appapi_host.settings import HostSettings
 from appapi_host.testing import memory_host
 from tests.host.dav_stage import dav_stage
@@ -99,6 +101,25 @@ async def test_files_outlive_the_host(tmp_path: Path) -> None:
         found = await host.files.node("user", "a.txt")
         assert (found.fileid, found.etag) == (stored.fileid, stored.etag)
     assert (tmp_path / "files" / "user" / "files" / "a.txt").read_text() == "1"
+
+
+async def test_files_of_a_user_who_is_deleted_are_gone(tmp_path: Path) -> None:
+    settings = HostSettings(data_dir=tmp_path)
+    async with Host.open(settings) as host:
+        await host.registry.add_user(User("eve"))
+        await host.registry.add_user(User("bob"))
+        await host.users.remove("bob")
+        assert not (tmp_path / "files").exists()  # nobody has any
+        stored = await host.files.put("eve", "a.txt", "1")
+        await host.files.put("eve", "b.txt", "2")
+        await host.files.delete("eve", "b.txt")
+        await host.users.remove("eve")
+        assert not (tmp_path / "files" / "eve").exists()
+        await host.registry.add_user(User("eve"))
+        assert await host.files.names("eve") == []
+        assert (await host.files.put("eve", "a.txt", "1")).fileid != stored.fileid
+        store = await host.files.store()
+        assert await anyio.to_thread.run_sync(store.trashed, "eve") == []
 
 
 async def test_disk_that_does_not_allow_it(tmp_path: Path) -> None:

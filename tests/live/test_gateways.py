@@ -204,7 +204,20 @@ async def test_nothing_without_the_signature_of_an_app_gets_through(
         assert refused.note.startswith("refused at the gateway: ")
 
 
-async def test_signature_opens_the_ocs_api_and_nothing_else() -> None:
+async def test_signature_opens_the_files_of_who_is_acted_for() -> None:
+    async with served() as s:
+        await s.add("notes")
+        await s.host.files.put("user", "a.txt", "hello")
+        target = "/remote.php/dav/files/user/a.txt"
+        assert (await s.ask(target, signed(user_id="user"))).text == "hello"
+        assert (await s.ask(target, signed(user_id="admin"))).status_code == 404
+        assert (await s.ask(target, signed())).status_code == 401
+        basic = {"Authorization": "Basic dXNlcjp1c2Vy"}
+        assert (await s.ask(target, basic)).status_code == 403
+        assert (await s.ask(target, basic, at="127.0.0.1")).text == "hello"
+
+
+async def test_signature_opens_the_ocs_api_and_no_page() -> None:
     async with served() as s:
         await s.add("notes")
         headers = signed(user_id="admin")
