@@ -157,9 +157,12 @@ class Tasks:
 
     async def providers(self, app_id: str | None = None) -> list[Provider]:
         """What an app can do, or all that are enabled; in order of registration."""
-        found = await self._documents.read(
-            lambda documents: documents.find(PROVIDER, app_id=app_id, of_enabled=app_id is None)
-        )
+
+        def find(documents: Documents) -> list[Document]:
+            return documents.find(PROVIDER, app_id=app_id, of_enabled=app_id is None)
+
+        # An app has a few, and its workers make us look each time.
+        found = await (self._documents.read if app_id is None else self._documents.look)(find)
         return [_provider(each) for each in found]
 
     # Consumers

@@ -18,7 +18,7 @@ from exapp_sdk.protocol.ocs import (
     UNKNOWN_ROUTE,
 )
 
-__all__ = ["FORMATS", "Rendered", "chosen_format", "render", "render_bare"]
+__all__ = ["FORMATS", "Rendered", "as_php", "chosen_format", "render", "render_bare"]
 
 FORMATS: Final = ("json", "xml")
 
@@ -111,22 +111,22 @@ def render(
         content_type = _EARLY_XML
     if status in (204, 304):
         return Rendered(status, content_type, b"")
-    envelope = {"meta": meta, "data": _as_php(data)}
+    envelope = {"meta": meta, "data": as_php(data)}
     body = _json({"ocs": envelope}) if format_name == "json" else _xml(envelope)
     return Rendered(status, content_type, body)
 
 
 def render_bare(status: int, data: Any) -> Rendered:
     """An answer that Nextcloud gives without the envelope, always as JSON."""
-    return Rendered(status, _CONTENT_TYPES["json"], _json(_as_php(data)))
+    return Rendered(status, _CONTENT_TYPES["json"], _json(as_php(data)))
 
 
-def _as_php(value: Any) -> Any:
+def as_php(value: Any) -> Any:
     """The value after it has been in PHP: one type for lists and objects, `1.0` is `1`."""
     if isinstance(value, dict):
-        return {str(key): _as_php(member) for key, member in value.items()} or []
+        return {str(key): as_php(member) for key, member in value.items()} or []
     if isinstance(value, (list, tuple)):
-        return [_as_php(member) for member in value]
+        return [as_php(member) for member in value]
     if isinstance(value, float):
         if not math.isfinite(value):
             return None  # JSON has no word for it

@@ -7,6 +7,7 @@ import json
 from typing import Any, Final
 
 from appapi_host.ocs._parameters import ParameterError
+from appapi_host.ocs._rendering import as_php
 from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
@@ -40,7 +41,7 @@ async def set_initial_state(
     """Give the page a list or an object, in place of the one of that key."""
     if not isinstance(value, (list, dict)):
         raise ParameterError("value must be a list or an object")
-    content = {"type": type, "name": name, "key": key, "value": value}
+    content = {"type": type, "name": name, "key": key, "value": as_php(value)}
     await call.store(INITIAL_STATE, _name(type, name, key), content)
     return []
 

@@ -1,6 +1,8 @@
 """An app written with nc_py_api, unchanged, as a process behind the live host."""
 
+import base64
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -168,6 +170,18 @@ async def test_action_of_the_app_makes_a_file_of_a_file(host: TestHost, app: Ins
         f"the browser goes to /index.php/apps/app_api/embedded/nc_app/main?fileIds={node.fileid}",
     )
     assert await host.files.get("user", "/Videos/clip.mp4.gif") == b"GIF of a film"
+
+
+async def test_page_of_the_app_opens_with_what_it_registered(
+    host: TestHost, app: InstalledApp
+) -> None:
+    async with host.client("user") as client:
+        page = await client.get("/index.php/apps/app_api/embedded/nc_app/main")
+    assert page.status_code == 200
+    assert "/index.php/apps/app_api/proxy/nc_app/js/main.js" in page.text
+    assert "/index.php/apps/app_api/proxy/nc_app/css/main.css" in page.text
+    [state] = re.findall(r'id="initial-state-app_api-boot"\s+value="([^"]+)"', page.text)
+    assert json.loads(json.loads(base64.b64decode(state))) == {"a": [1, []]}
 
 
 async def test_webhook_of_the_app_is_sent(app: InstalledApp) -> None:
