@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["OUTLIVING", "SCHEMA", "Document", "DocumentStore", "Documents"]
+__all__ = ["FIRST_FILE", "OUTLIVING", "SCHEMA", "Document", "DocumentStore", "Documents"]
 
 SCHEMA: Final = (
     """
@@ -35,6 +35,8 @@ SCHEMA: Final = (
 OUTLIVING: Final = frozenset({"config", "preference", "user-preference", "notification", "task"})
 """Kinds that stay when their app is unregistered, and are there again for its next installation."""
 
+FIRST_FILE: Final = 1_000_000_000
+"""Below are the numbers of files that users have: where either may be meant, the number tells."""
 
 T = TypeVar("T")
 
@@ -218,14 +220,14 @@ class Documents:
                 )
 
     def add_file(self, content: bytes) -> int:
-        """Store bytes; returns their number."""
+        """Store bytes; returns their number, which is at least `FIRST_FILE`."""
         cursor = self._connection.execute("INSERT INTO files (content) VALUES (?)", (content,))
-        return int(cursor.lastrowid or 0)
+        return FIRST_FILE + int(cursor.lastrowid or 0)
 
     def file(self, number: int) -> bytes | None:
         """The bytes of that number."""
         row = self._connection.execute(
-            "SELECT content FROM files WHERE id = ?", (number,)
+            "SELECT content FROM files WHERE id = ?", (number - FIRST_FILE,)
         ).fetchone()
         return None if row is None else bytes(row["content"])
 

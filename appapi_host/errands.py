@@ -89,14 +89,7 @@ class Errands:
             NotFoundError: no enabled app provides it.
             HostError: the input does not fit.
         """
-        for provider in await self._tasks.providers():
-            if provider.task_type == task_type and task_type_of(provider) is not None:
-                break
-        else:
-            raise NotFoundError(
-                f"No provider of {task_type} is available",
-                remedy="enable an app that registers one",
-            )
+        provider = await self.provider_of(task_type)
         task, is_trigger_due = await self.queue_task(
             provider,
             values,
@@ -109,6 +102,19 @@ class Errands:
         if is_trigger_due:
             self._start(lambda: self.trigger(provider))
         return task
+
+    async def provider_of(self, task_type: str) -> Provider:
+        """Who will probably do a kind of task: the first enabled app that registered for it.
+
+        Raises:
+            NotFoundError: nobody.
+        """
+        for provider in await self._tasks.providers():
+            if provider.task_type == task_type and task_type_of(provider) is not None:
+                return provider
+        raise NotFoundError(
+            f"No provider of {task_type} is available", remedy="enable an app that registers one"
+        )
 
     async def queue_task(
         self, provider: Provider, values: Mapping[str, Any], **options: Any

@@ -14,10 +14,23 @@ from appapi_host.documents import Document, Documents, DocumentStore
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.task_types import CORE_TYPES, FILE_TYPES, Shape, TaskType, shapes_from_wire
 
-__all__ = ["PROVIDER", "TASK", "Provider", "Task", "TaskStatus", "Tasks", "task_type_of"]
+__all__ = [
+    "PROVIDER",
+    "TASK",
+    "Provider",
+    "Task",
+    "TaskStatus",
+    "Tasks",
+    "files_in",
+    "numbers_in",
+    "task_type_of",
+]
 
 PROVIDER: Final = "task-provider"
 TASK: Final = "task"
+
+MAX_FILE: Final = 2**53
+"""The largest number of a file that JavaScript can hold too."""
 
 _PROVIDER_TEXTS: Final = ("id", "name", "task_type")
 _PROVIDER_SHAPES: Final = ("optional_input_shape", "optional_output_shape")
@@ -257,6 +270,22 @@ class Tasks:
         found = await self._documents.read(lambda documents: documents.find(TASK, user_id=user_id))
         return [_task(each) for each in found]
 
+    async def counts(self, task_types: Collection[str] = ()) -> tuple[int, int]:
+        """How many tasks of these kinds, or of all, are scheduled and how many are running."""
+
+        def count(documents: Documents) -> tuple[int, int]:
+            scheduled, running = (
+                sum(
+                    1
+                    for each in documents.find(TASK, label=status.value)
+                    if not task_types or each.content["type"] in task_types
+                )
+                for status in (TaskStatus.SCHEDULED, TaskStatus.RUNNING)
+            )
+            return scheduled, running
+
+        return await self._documents.read(count)
+
     async def cancel(self, number: int) -> Task:
         """Give a task up, unless it is over.
 
@@ -328,6 +357,14 @@ class Tasks:
             raise HostError("Progress must be between 0.0 and 1.0 inclusively")
         return await self._change(number, None, progress=progress)
 
+    async def report_output(self, number: int, output: Mapping[str, Any]) -> Task:
+        """Take what there is of the result of a running task so far.
+
+        Raises:
+            NotFoundError: there is none of that number.
+        """
+        return await self._change(number, None, output=dict(output))
+
     async def report_result(
         self,
         number: int,
@@ -369,6 +406,15 @@ class Tasks:
         """Keep a file for the input of a task that is still to be scheduled."""
         return await self._documents.write(lambda documents: documents.add_file(content))
 
+    async def check_file(self, file_id: int) -> None:
+        """See that a file is there that only tasks have.
+
+        Raises:
+            NotFoundError: it is not.
+        """
+        if await self._documents.read(lambda documents: documents.file(file_id)) is None:
+            raise NotFoundError(f"there is no file {file_id}")
+
     async def file(self, number: int, file_id: int) -> bytes:
         """A file that belongs to a task.
 
@@ -379,7 +425,7 @@ class Tasks:
         def read(documents: Documents) -> bytes:
             task = _task(_existing(documents, number))
             content = None
-            if file_id in _numbers(task.input) | _numbers(task.output or {}):
+            if file_id in numbers_in(task):
                 content = documents.file(file_id)
             if content is None:
                 raise NotFoundError(f"task {number} has no file {file_id}")
@@ -484,16 +530,31 @@ def _fits(value: Any, kind: str) -> bool:
     if kind in ("Text", "Enum"):
         return isinstance(value, str)
     if kind in FILE_TYPES:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_FILE
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _numbers(values: Mapping[str, Any]) -> set[int]:
+def numbers_in(task: Task) -> set[int]:
     """Every number in there; which of them are files says the type, which may be gone by now."""
     found: set[int] = set()
-    for value in values.values():
+    for value in (*task.input.values(), *(task.output or {}).values()):
         items = value if isinstance(value, list) else [value]
         found |= {item for item in items if isinstance(item, int)}
+    return found
+
+
+def files_in(provider: Provider, values: Mapping[str, Any]) -> set[int]:
+    """The numbers of files in an input."""
+    task_type = task_type_of(provider)
+    shapes = {
+        **(task_type.inputs if task_type else {}),
+        **shapes_from_wire(provider.registered["optional_input_shape"]),
+    }
+    found: set[int] = set()
+    for key, value in values.items():
+        if key in shapes and shapes[key].type in FILE_TYPES:
+            items = value if isinstance(value, list) else [value]
+            found |= {item for item in items if _fits(item, "File")}
     return found
 
 

@@ -16,6 +16,7 @@ or an `Answer` where more than data is to be said, or a `File`, or raises `OCSRe
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -174,12 +175,14 @@ class Rules:
         auth: who may call.
         while_disabled: whether a disabled app may.
         since: the first major version of Nextcloud that serves it.
+        until: the last one.
         max_body: longest body, in bytes.
     """
 
     auth: Auth
     while_disabled: WhileDisabled = WhileDisabled.REFUSED
     since: int = 0
+    until: int = sys.maxsize
     max_body: int = MAX_BODY_BYTES
 
 
@@ -309,7 +312,7 @@ class OCSApplication:
             endpoint
             for family in families
             for endpoint in family.endpoints
-            if endpoint.rules.since <= version
+            if endpoint.rules.since <= version <= endpoint.rules.until
         ]
         self._table = _Table(self._endpoints)
         self._description: Response | None = None

@@ -3,12 +3,12 @@
 Source: AppAPI documentation, ExApp; Nextcloud OCS API, Provisioning.
 """
 
-import json
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import anyio
 
+from appapi_host.app_client import php_json
 from appapi_host.errors import HostError
 from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
 from appapi_host.records import AppRecord
@@ -86,6 +86,7 @@ async def switch(call: Call, app_id: str, enabled: int) -> list[Any]:
 
 @family.post(f"{EX_APP}/request/{{appId}}", auth=Auth.ADMIN)
 @family.post(f"{EX_APP}/request/{{appId}}/", auth=Auth.ADMIN)
+@family.post(f"{EX_APP}/request/{{appId}}/{{userId}}", auth=Auth.ADMIN)
 async def request_app(
     call: Call,
     app_id: str,
@@ -105,7 +106,7 @@ async def request_app(
     if params and method == "GET":
         target += ("&" if "?" in target else "?") + urlencode(params, doseq=True)
     elif params:
-        body = json.dumps(params).encode()
+        body = php_json(params)
     try:
         with anyio.fail_after(_REQUEST_SECONDS):
             answer = await call.host.client.ask(

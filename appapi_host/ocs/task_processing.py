@@ -9,17 +9,22 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any, Final
 
+from appapi_host.documents import FIRST_FILE
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.ocs._parameters import ParameterError
 from appapi_host.ocs._routing import Answer, Auth, Call, Family, File, OCSRefusal
 from appapi_host.task_types import Shape, TaskType, shapes_from_wire
-from appapi_host.tasks import Provider, Task, task_type_of
+from appapi_host.tasks import Provider, Task, files_in, numbers_in, task_type_of
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["family"]
 
 WORK: Final = "/taskprocessing/tasks_provider"
 CONSUME: Final = "/taskprocessing"
+APP_CONSUME: Final = "/taskprocessing/tasks_consumer"
+
+APPS_SINCE: Final = 33
+"""The first Nextcloud where apps can want tasks done in nobody's name."""
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 """Longest file of a result: a short video. It is in memory while it is being taken."""
@@ -82,15 +87,30 @@ async def upload_file(call: Call, task_id: int) -> Answer:
 
 @family.get(f"{WORK}/{{taskId}}/file/{{fileId}}", auth=Auth.EX_APP)
 async def download_file(call: Call, task_id: int, file_id: int) -> File:
-    """A file of the input of a task."""
+    """A file of the input of a task: one that its user has, or one that only the task has."""
     with _refused():
-        return File(await call.host.tasks.file(task_id, file_id))
+        task = await call.host.tasks.task(task_id)
+        if file_id >= FIRST_FILE:
+            return File(await call.host.tasks.file(task_id, file_id))
+        if file_id not in numbers_in(task) or task.user_id is None:
+            raise NotFoundError(f"task {task_id} has no file {file_id}")
+        node = await call.host.files.by_id(task.user_id, file_id)
+        content = await call.host.files.get(task.user_id, node.path)
+    return File(content, node.mime)
 
 
-# For those who want something done
+@family.post(f"{WORK}/{{taskId}}/stream-result", auth=Auth.EX_APP, since=35)
+async def stream_result(call: Call, task_id: int, output: dict[str, Any]) -> dict[str, Any]:
+    """Take what there is of a result so far; the task runs on."""
+    with _refused():
+        return {"task": (await call.host.tasks.report_output(task_id, output)).to_wire()}
+
+
+# For those who want something done: users, and from Nextcloud 33 on apps in nobody's name
 
 
 @family.get(f"{CONSUME}/tasktypes", auth=Auth.USER)
+@family.get(f"{APP_CONSUME}/tasktypes", auth=Auth.EX_APP, since=APPS_SINCE)
 async def list_task_types(call: Call) -> dict[str, Any]:
     """What can be done at present: kinds of tasks that an enabled app provides."""
     types = {}
@@ -102,6 +122,7 @@ async def list_task_types(call: Call) -> dict[str, Any]:
 
 
 @family.post(f"{CONSUME}/schedule", auth=Auth.USER)
+@family.post(f"{APP_CONSUME}/schedule", auth=Auth.EX_APP, since=APPS_SINCE)
 async def schedule(
     call: Call,
     input: dict[str, Any],  # noqa: A002  # the name on the wire
@@ -111,13 +132,14 @@ async def schedule(
     webhook_uri: str | None = None,
     webhook_method: str | None = None,
 ) -> dict[str, Any]:
-    """Put a task of the acting user into the queue."""
+    """Put a task of the acting user, or of nobody, into the queue."""
     try:
+        await _check_files(call, await call.host.errands.provider_of(type), input)
         task = await call.host.errands.schedule_task(
             type,
             input,
             app_id=app_id,
-            user_id=call.acting_user.user_id,
+            user_id=call.user.user_id if call.user else None,
             custom_id=custom_id or None,
             webhook_uri=webhook_uri,
             webhook_method=webhook_method,
@@ -130,19 +152,25 @@ async def schedule(
 
 
 @family.get(f"{CONSUME}/task/{{id}}", auth=Auth.USER)
+@family.get(f"{APP_CONSUME}/task/{{id}}", auth=Auth.EX_APP, since=APPS_SINCE)
 async def get_task(call: Call, id: int) -> dict[str, Any]:  # noqa: A002
     """One of the user's tasks."""
     return {"task": (await _own(call, id)).to_wire()}
 
 
 @family.delete(f"{CONSUME}/task/{{id}}", auth=Auth.USER)
+@family.delete(f"{APP_CONSUME}/task/{{id}}", auth=Auth.EX_APP, since=APPS_SINCE)
 async def delete_task(call: Call, id: int) -> None:  # noqa: A002
-    """Forget one of the user's tasks."""
-    await _own(call, id)
+    """Forget one of the user's tasks; nothing happens if there is none."""
+    try:
+        await _own(call, id)
+    except OCSRefusal:
+        return
     await call.host.tasks.delete(id)
 
 
 @family.post(f"{CONSUME}/tasks/{{taskId}}/cancel", auth=Auth.USER)
+@family.post(f"{APP_CONSUME}/tasks/{{taskId}}/cancel", auth=Auth.EX_APP, since=APPS_SINCE)
 async def cancel_task(call: Call, task_id: int) -> dict[str, Any]:
     """Give one of the user's tasks up."""
     await _own(call, task_id)
@@ -150,18 +178,32 @@ async def cancel_task(call: Call, task_id: int) -> dict[str, Any]:
 
 
 @family.get(f"{CONSUME}/tasks", auth=Auth.USER)
+@family.get(f"{CONSUME}/tasks/app/{{appId}}", auth=Auth.USER)
 async def list_tasks(
-    call: Call, task_type: str | None = None, custom_id: str | None = None
+    call: Call,
+    task_type: str | None = None,
+    custom_id: str | None = None,
+    app_id: str | None = None,
 ) -> dict[str, Any]:
-    """The user's tasks, of one kind or under one name."""
+    """The user's tasks, of one kind, of one app or under one name."""
+    app_id = call.path.get("appId")  # a parameter of that name means nothing without the path
     found = await call.host.tasks.tasks_of(call.acting_user.user_id)
     return {
         "tasks": [
             task.to_wire()
             for task in found
-            if task_type in (None, task.type) and custom_id in (None, task.custom_id)
+            if task_type in (None, task.type)
+            and custom_id in (None, task.custom_id)
+            and app_id in (None, task.app_id)
         ]
     }
+
+
+@family.get(f"{CONSUME}/queue_stats", auth=Auth.ADMIN, since=33)
+async def count_tasks(call: Call, task_type_ids: list[Any] | None = None) -> dict[str, int]:
+    """How much there is to do, for what starts and stops workers."""
+    scheduled, running = await call.host.tasks.counts([str(each) for each in task_type_ids or ()])
+    return {"scheduled": scheduled, "running": running}
 
 
 @family.get(f"{CONSUME}/tasks/{{taskId}}/file/{{fileId}}", auth=Auth.USER)
@@ -172,13 +214,34 @@ async def download_own_file(call: Call, task_id: int, file_id: int) -> File:
 
 
 async def _own(call: Call, number: int) -> Task:
+    """A task of who calls; those of nobody are for apps in nobody's name."""
     try:
         task = await call.host.tasks.task(number)
     except NotFoundError:
         task = None
-    if task is None or task.user_id != call.acting_user.user_id:
+    if task is None or task.user_id != (call.user.user_id if call.user else None):
         raise OCSRefusal(NOT_FOUND, data={"message": "Task not found"})
     return task
+
+
+async def _check_files(call: Call, provider: Provider, values: dict[str, Any]) -> None:
+    """See that the files of an input may be read by who wants the task done.
+
+    Raises:
+        OCSRefusal: they may not, or are not there.
+    """
+    for number in files_in(provider, values):
+        if call.user is None:
+            message = "Cannot schedule task with files referenced without user context"
+            raise OCSRefusal(401, data={"message": message})
+        try:
+            if number >= FIRST_FILE:
+                await call.host.tasks.check_file(number)
+            else:
+                await call.host.files.by_id(call.user.user_id, number)
+        except NotFoundError as error:
+            message = "User does not have access to the files mentioned in the task input"
+            raise OCSRefusal(401, data={"message": message}) from error
 
 
 @contextmanager

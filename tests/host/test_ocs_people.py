@@ -216,11 +216,15 @@ async def test_administrators_ask_apps() -> None:
         assert found["body"] == "teapot"
         headers = {name.lower(): values for name, values in found["headers"].items()}
         assert headers["x-a"] == ["1", "2"]
-        assert (app.received[-1]["method"], app.received[-1]["body"]) == ("POST", b'{"a": 1}')
+        assert (app.received[-1]["method"], app.received[-1]["body"]) == ("POST", b'{"a":1}')
         assert app.header("authorization-app-api") == ["dXNlcjoxMjM0NQ=="]
         given |= {"method": "get", "params": {"a": [1, 2]}}
         await s.data("POST", path.rstrip("/"), json=given, user_id="admin")
         assert app.received[-1]["query"] == "a=1&a=2"
+        # An older form has the user in the path.
+        del given["userId"]
+        await s.data("POST", f"{path}admin", json=given, user_id="admin")
+        assert app.header("authorization-app-api") == ["YWRtaW46MTIzNDU="]
         given |= {"method": "BREW"}
         assert (await s.refusal("POST", path, json=given, user_id="admin"))[0] == 400
         none = f"{EX_APP}/request/none"

@@ -7,6 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from appapi_host.documents import FIRST_FILE
 from appapi_host.settings import HostSettings
 from appapi_host.task_types import CORE_TYPES, SHAPE_TYPES
 from tests.host.web_stage import EchoApp, WebStage, meta, signed, web_stage
@@ -175,7 +176,15 @@ async def test_custom_type_is_listed_and_its_input_is_checked() -> None:
             "type": "ListOfAudios",
         }
         assert described["optionalInputShapeDefaults"] == {"tokens": 500}
-        for value, is_right in (([1, 2], True), (1, False), (["a"], False), ([True], False)):
+        files = [await s.host.tasks.store_file(b"") for _ in range(2)]
+        for value, is_right in (
+            (files, True),
+            (files[0], False),
+            (["a"], False),
+            ([True], False),
+            ([-1], False),
+            ([2**70], False),
+        ):
             given = {"type": "my:type", "appId": "a", "input": {"sounds": value, "mode": "m"}}
             response = await s.ocs("POST", f"{TASKS}/schedule", json=given, user_id="user")
             assert (meta(response)[0] == 100) is is_right
@@ -296,7 +305,6 @@ async def test_tasks_of_others_are_not_found() -> None:
         await schedule(s)
         for verb, path in (
             ("GET", "task/1"),
-            ("DELETE", "task/1"),
             ("POST", "tasks/1/cancel"),
             ("GET", "tasks/1/file/1"),
             ("GET", "task/9"),
@@ -306,11 +314,115 @@ async def test_tasks_of_others_are_not_found() -> None:
             assert response.json()["ocs"]["data"] == {"message": "Task not found"}
 
 
+async def test_deleting_what_is_not_there_changes_nothing() -> None:
+    async with web_stage() as s:
+        await register(s)
+        await schedule(s)
+        for path in ("task/1", "task/9"):
+            assert await s.data("DELETE", f"{TASKS}/{path}", user_id="admin") is None
+        await s.data("GET", f"{TASKS}/task/1", user_id="user")
+
+
+async def test_files_that_the_user_has_are_handed_out() -> None:
+    async with web_stage() as s:
+        await register(s, CUSTOM, id="mine", task_type="my:type")
+        node = await s.host.files.put("user", "sounds/a.wav", CONTENT)
+        await schedule(s, type="my:type", input={"sounds": [node.fileid], "mode": "m"})
+        response = await s.ocs("GET", f"{WORK}/1/file/{node.fileid}")
+        assert response.content == CONTENT
+        assert response.headers["content-type"] in ("audio/x-wav", "audio/wav")
+        response = await s.ocs("GET", f"{TASKS}/tasks/1/file/{node.fileid}", user_id="user")
+        assert response.content == CONTENT
+        other = await s.host.files.put("user", "b.wav", b"")
+        assert (await s.refusal("GET", f"{WORK}/1/file/{other.fileid}"))[0] == 404
+        await s.host.files.delete("user", "sounds/a.wav")
+        assert (await s.refusal("GET", f"{WORK}/1/file/{node.fileid}"))[0] == 404
+
+
+@pytest.mark.parametrize("number", [99, FIRST_FILE + 99])
+async def test_files_of_nobody_or_of_others_are_refused(number: int) -> None:
+    async with web_stage() as s:
+        await register(s, CUSTOM, id="mine", task_type="my:type")
+        others = await s.host.files.put("admin", "a.wav", CONTENT)
+        for file in (number, others.fileid):
+            given = {"type": "my:type", "appId": "a", "input": {"sounds": [file], "mode": "m"}}
+            response = await s.ocs(
+                "POST", f"{TASKS}/schedule", json=given, user_id="user", version=2
+            )
+            assert response.status_code == 401
+            assert "does not have access" in response.json()["ocs"]["data"]["message"]
+
+
+async def test_apps_have_tasks_done_in_nobodys_name() -> None:
+    async with web_stage(settings=V33) as s:
+        await register(s)
+        await register(s, CUSTOM, id="mine", task_type="my:type")
+        path = f"{TASKS}/tasks_consumer"
+        assert list((await s.data("GET", f"{path}/tasktypes"))["types"]) == [SUMMARY, "my:type"]
+        given = {"type": SUMMARY, "appId": "nc_py_api", "input": {"input": "text"}}
+        task = (await s.data("POST", f"{path}/schedule", json=given))["task"]
+        assert (task["id"], task["userId"]) == (1, None)
+        assert (await s.data("GET", f"{path}/task/1"))["task"]["id"] == 1
+        # Neither is a user's task that of an app, nor the other way round.
+        await schedule(s)
+        assert (await s.refusal("GET", f"{path}/task/2"))[0] == 404
+        assert (await s.refusal("GET", f"{TASKS}/task/1", user_id="user"))[0] == 404
+        found = await s.data("POST", f"{path}/tasks/1/cancel")
+        assert found["task"]["status"] == "STATUS_CANCELLED"
+        assert await s.data("DELETE", f"{path}/task/1") is None
+        given = {"type": "my:type", "appId": "a", "input": {"sounds": [1], "mode": "m"}}
+        response = await s.ocs("POST", f"{path}/schedule", json=given, version=2)
+        assert response.status_code == 401
+        assert "without user context" in response.json()["ocs"]["data"]["message"]
+        response = await s.ocs("GET", f"{path}/tasktypes", headers={})
+        assert response.status_code == 412
+    async with web_stage() as s:
+        assert (await s.refusal("GET", f"{path}/tasktypes"))[0] == 998
+
+
+async def test_result_comes_in_pieces() -> None:
+    async with web_stage(settings=HostSettings(nextcloud_version=35)) as s:
+        await register(s)
+        await schedule(s)
+        await s.data("GET", f"{WORK}/next", json=NEXT)
+        for text in ("One", "One two"):
+            given = {"output": {"output": text}}
+            task = (await s.data("POST", f"{WORK}/1/stream-result", json=given))["task"]
+            assert (task["status"], task["output"]) == ("STATUS_RUNNING", {"output": text})
+            assert task["endedAt"] is None
+        await s.data("POST", f"{WORK}/1/result", json={"output": {"output": "One two."}})
+        late = {"output": {"output": "late"}}
+        task = (await s.data("POST", f"{WORK}/1/stream-result", json=late))["task"]
+        assert task["output"] == {"output": "One two."}
+        assert (await s.refusal("POST", f"{WORK}/9/stream-result", json=late))[0] == 404
+        assert (await s.refusal("POST", f"{WORK}/1/stream-result"))[0] == 996
+    async with web_stage(settings=V33) as s:
+        assert (await s.refusal("POST", f"{WORK}/1/stream-result", json=late))[0] == 998
+
+
+async def test_queue_is_counted_for_administrators() -> None:
+    async with web_stage(settings=V33) as s:
+        await register(s)
+        for _ in range(3):
+            await schedule(s)
+        await s.data("GET", f"{WORK}/next", json=NEXT)
+        path = f"{TASKS}/queue_stats"
+        assert await s.data("GET", path, user_id="admin") == {"scheduled": 2, "running": 1}
+        for kind, count in ((SUMMARY, 2), ("core:text2image", 0)):
+            given = {"taskTypeIds[]": kind}
+            found = await s.data("GET", path, params=given, user_id="admin")
+            assert found["scheduled"] == count
+        assert (await s.refusal("GET", path, user_id="user"))[0] == 403
+
+
 async def test_own_tasks_are_listed_cancelled_and_deleted() -> None:
     async with web_stage() as s:
         await register(s)
         await schedule(s, customId="a")
         await schedule(s)
+        for app_id, ids in (("assistant", [1, 2]), ("other", [])):
+            found = await s.data("GET", f"{TASKS}/tasks/app/{app_id}", user_id="user")
+            assert [task["id"] for task in found["tasks"]] == ids
         given = {"customId": "a"}
         found = await s.data("GET", f"{TASKS}/tasks", params=given, user_id="user")
         assert [task["id"] for task in found["tasks"]] == [1]

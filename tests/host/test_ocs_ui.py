@@ -177,6 +177,14 @@ async def test_command_needs_a_description_which_may_be_empty() -> None:
         }
 
 
+async def test_listener_of_events_is_dead_as_it_is_there() -> None:
+    path = "/apps/app_api/api/v1/events_listener"
+    for version, code in ((32, 996), (33, 998)):
+        async with web_stage(settings=HostSettings(nextcloud_version=version)) as s:
+            for verb in ("POST", "GET", "DELETE"):
+                assert (await s.refusal(verb, path))[0] == code
+
+
 async def test_setup_checks_exist_from_35_on() -> None:
     path = "/apps/app_api/api/v1/setup_check"
     async with web_stage() as s:
