@@ -18,13 +18,14 @@ from appapi_host.cli.common import (
     parse_environment,
     timeouts,
 )
+from appapi_host.cli.manage_commands import groups
 from appapi_host.cli.trigger_commands import trigger_group
 from appapi_host.settings import NEXTCLOUD_VERSIONS
 
 __all__ = ["main"]
 
 _PROGRAM: Final = "python -m appapi_host"
-_LISTED: Final = ("run", "serve", "trigger", "check", "repair", "logs")
+_LISTED: Final = ("run", "serve", "app", "daemon", "trigger", "check", "repair", "logs")
 _BUILD_ARGUMENT: Final = "--build-arg"
 _NO_COMMAND: Final = "`--` must be followed by the command that starts the app."
 
@@ -322,6 +323,10 @@ def _repair(command: tuple[str, ...] | None, /, **options: Any) -> int:
         removes_all=options["remove_all"],
         data=options["data"],
     )
+
+
+for _managing in groups():
+    _group.add_command(_managing)
 
 
 def _data_dir(options: dict[str, Any]) -> Path:
