@@ -101,6 +101,7 @@ def _serve_loaded(kind: str) -> None:
         name: str,
         path: str,
     ) -> dict[str, Any]:
+        """One script or style sheet."""
         return await _shown(call, kind, _name(type, name, path.lstrip("/")))
 
     @family.delete(f"{_UI}/{kind}", auth=Auth.APP)
@@ -110,6 +111,7 @@ def _serve_loaded(kind: str) -> None:
         name: str,
         path: str,
     ) -> list[Any]:
+        """Take a script or style sheet from the page."""
         return await _discarded(call, kind, _name(type, name, path.lstrip("/")))
 
 

@@ -180,13 +180,10 @@ async def cancel_task(call: Call, task_id: int) -> dict[str, Any]:
 @family.get(f"{CONSUME}/tasks", auth=Auth.USER)
 @family.get(f"{CONSUME}/tasks/app/{{appId}}", auth=Auth.USER)
 async def list_tasks(
-    call: Call,
-    task_type: str | None = None,
-    custom_id: str | None = None,
-    app_id: str | None = None,
+    call: Call, task_type: str | None = None, custom_id: str | None = None
 ) -> dict[str, Any]:
     """The user's tasks, of one kind, of one app or under one name."""
-    app_id = call.path.get("appId")  # a parameter of that name means nothing without the path
+    app_id = call.path.get("appId")
     found = await call.host.tasks.tasks_of(call.acting_user.user_id)
     return {
         "tasks": [
