@@ -67,10 +67,12 @@ class AppStreams:
 
     async def aclose(self) -> None:
         """Close those that wait."""
-        for waiting in self._idle.values():
-            for connection in waiting:
-                await anyio.aclose_forcefully(connection.stream)
-        self._idle.clear()
+        idle, self._idle = self._idle, {}
+        # A cancellation in here would take the place of the error that ended the host.
+        with anyio.CancelScope(shield=True):
+            for waiting in idle.values():
+                for connection in waiting:
+                    await anyio.aclose_forcefully(connection.stream)
 
     def stream(
         self,

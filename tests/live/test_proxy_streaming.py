@@ -401,6 +401,17 @@ async def test_smuggled_request_or_signature_does_not_reach_the_app(smuggled: by
         assert (await s.client.get("/status.php")).status_code == 200
 
 
+async def test_error_of_who_holds_the_host_is_not_lost_behind_its_connections() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, (b"content-length", b"0"))
+        await piece(send, b"", more=False)
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with live_stage(app) as s:
+            await s.client.get(f"{PHP}/x")  # leaves a connection that waits
+            raise ZeroDivisionError
+
+
 async def test_recorded_order_of_headers_holds_on_the_wire() -> None:
     received: list[bytes] = []
 
