@@ -1,4 +1,4 @@
-"""Which addresses of an app a person can open in a browser, told from its routes."""
+"""Which addresses of an app a person can open in a browser: its pages, and its routes."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ from appapi_host.route_paths import fixed_path
 if TYPE_CHECKING:
     from appapi_host.host import Host
 
-__all__ = ["addresses", "known_passwords", "proxy_base", "sign_in"]
+__all__ = ["addresses", "known_passwords", "page_addresses", "proxy_base", "sign_in"]
 
 _WHO: Final = {
     AccessLevel.PUBLIC: "anyone",
@@ -41,6 +41,17 @@ def addresses(base_url: str, app_id: str, routes: Iterable[Route]) -> list[Addre
         # The first route that fits decides, so a later one of the same address says nothing new.
         found.setdefault(url + pattern, Address(url, _WHO[route.access_level], pattern))
     return list(found.values())
+
+
+async def page_addresses(host: "Host", base_url: str, app_id: str) -> list[Address]:
+    """An address for the page of each menu entry that an app has registered."""
+    from appapi_host.pages.menu import entries_of
+
+    found = [entry for entry in await entries_of(host, app_id) if entry.title]
+    return [
+        Address(f"{base_url}{entry.href}", f"{_WHO[entry.access_level]}: {entry.title}")
+        for entry in found
+    ]
 
 
 async def known_passwords(host: "Host") -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import anyio
 import anyio.abc
 
-from appapi_host.cli.addresses import addresses, known_passwords, sign_in
+from appapi_host.cli.addresses import addresses, known_passwords, page_addresses, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
 from appapi_host.cli.keys import Keys
@@ -354,15 +354,17 @@ class _Run:
         if self.options.once:
             self.console.say(f"{app.app_id} is enabled; it is stopped again because of --once.")
             return 0
-        self._show_addresses(app, passwords)
+        await self._show_addresses(host, app, passwords)
         self.console.say("Ctrl-C stops it." + self._how_to_install_anew())
         group.start_soon(self._watch_keys)
         return await self._attend(host, passwords, group)
 
-    def _show_addresses(self, app: AppRecord, passwords: Mapping[str, str]) -> None:
-        self.console.addresses(
-            addresses(self.url, app.app_id, app.routes), sign_in(self.url, passwords)
-        )
+    async def _show_addresses(
+        self, host: Host, app: AppRecord, passwords: Mapping[str, str]
+    ) -> None:
+        pages = await page_addresses(host, self.url, app.app_id)
+        routes = addresses(self.url, app.app_id, app.routes)
+        self.console.addresses([*pages, *routes], sign_in(self.url, passwords))
 
     def _how_to_install_anew(self) -> str:
         ways = []
@@ -480,7 +482,7 @@ class _Run:
             self.console.has_steps = False
         await self.target.settle()
         if app.routes != before.routes:
-            self._show_addresses(app, passwords)
+            await self._show_addresses(host, app, passwords)
         self.console.say(f"{app.app_id} {app.version} is enabled, installed anew.")
         return True
 

@@ -11,9 +11,9 @@ from appapi_host.ocs.top_menu import KIND
 from appapi_host.pages.login import sign_out_form
 from appapi_host.pages.visit import Visit
 from appapi_host.proxy import BUILT_IN_PREFIX
-from appapi_host.records import User
+from appapi_host.records import AccessLevel, User
 
-__all__ = ["Entry", "app_url", "entries", "header"]
+__all__ = ["Entry", "app_url", "entries", "entries_of", "header"]
 
 EMBEDDED: Final = "/index.php/apps/app_api/embedded/"
 
@@ -56,9 +56,14 @@ class Entry:
         icon = str(self.content["icon"])
         return app_url(self.app_id, icon) if icon else ""
 
+    @property
+    def access_level(self) -> AccessLevel:
+        """Who may see it."""
+        return AccessLevel.ADMIN if self.content["admin_required"] else AccessLevel.USER
+
     def is_for(self, user: User) -> bool:
         """Whether somebody may see it."""
-        return user.is_admin or not self.content["admin_required"]
+        return user.access_level >= self.access_level
 
 
 def app_url(app_id: str, path: str) -> str:
@@ -76,6 +81,12 @@ async def entries(host: Host, user: User | None) -> list[Entry]:
     found = await host.documents.read(lambda documents: documents.find(KIND, of_enabled=True))
     every = map(Entry.of, found)
     return [entry for entry in every if entry.title and entry.is_for(user)]
+
+
+async def entries_of(host: Host, app_id: str) -> list[Entry]:
+    """All that an app has registered."""
+    found = await host.documents.read(lambda documents: documents.find(KIND, app_id=app_id))
+    return [Entry.of(document) for document in found]
 
 
 def header(visit: Visit, listed: list[Entry], *, active: Entry | None = None) -> str:

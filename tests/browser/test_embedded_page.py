@@ -14,7 +14,8 @@ from appapi_host.events import Exchange
 from appapi_host.testing import InstalledApp, TestHost
 from tests.browser.chromium import Browser
 
-pytestmark = pytest.mark.live
+# npm and the browser take their time when the machine is busy.
+pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
 PAGE = "/index.php/apps/app_api/embedded/embedded_page/main"
 PICTURES = os.environ.get("BROWSER_TEST_PICTURES", "")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from appapi_host.cli.addresses import addresses, sign_in
+from appapi_host.cli.addresses import addresses, page_addresses, sign_in
 from appapi_host.records import AccessLevel, Route
+from tests.host.web_stage import web_stage
 
 BASE = "http://127.0.0.1:8080"
 PROXY = f"{BASE}/index.php/apps/app_api/proxy/notes/"
@@ -44,6 +45,21 @@ def test_only_routes_for_get_are_shown_with_who_may_once_each() -> None:
         (PROXY + "c", "user, admin"),
         (PROXY + "d", "admin"),
     ]
+
+
+async def test_pages_of_menu_entries_are_shown_with_who_may() -> None:
+    async with web_stage() as s:
+        assert await page_addresses(s.host, BASE, "nc_py_api") == []
+        path = "/apps/app_api/api/v1/ui/top-menu"
+        await s.data("POST", path, json={"name": "a b", "displayName": "All"})
+        await s.data("POST", path, json={"name": "few", "displayName": "Few", "adminRequired": 1})
+        await s.data("POST", path, json={"name": "hidden", "displayName": ""})
+        found = await page_addresses(s.host, BASE, "nc_py_api")
+        embedded = f"{BASE}/index.php/apps/app_api/embedded/nc_py_api"
+        assert [(address.url, address.who) for address in found] == [
+            (f"{embedded}/a%20b", "user, admin: All"),
+            (f"{embedded}/few", "admin: Few"),
+        ]
 
 
 def test_passwords_are_shown_with_where_a_browser_asks_for_them() -> None:
