@@ -153,22 +153,45 @@ class Errands:
         )
 
     def task_ended(self, task: Task) -> None:
-        """Tell who wanted to know that a task is over."""
+        """Tell who wanted to know that a task is over: an app, or anybody at an address."""
         kind, _, rest = (task.webhook_method or "").partition(":")
-        app_id, _, verb = rest.partition(":")
-        if kind != "AppAPI" or verb not in _VERBS or not (task.webhook_uri or "").startswith("/"):
-            return
+        uri = task.webhook_uri or ""
         body = {"task": task.to_wire()}
-        self._start(
-            lambda: self._ask(
-                app_id,
-                verb,
-                str(task.webhook_uri),
-                seconds=TASK_WEBHOOK_SECONDS,
-                user_id=task.user_id or "",
-                body=body,
+        app_id, _, verb = rest.partition(":")
+        if kind == "AppAPI" and verb in _VERBS and uri.startswith("/"):
+            self._start(
+                lambda: self._ask(
+                    app_id,
+                    verb,
+                    uri,
+                    seconds=TASK_WEBHOOK_SECONDS,
+                    user_id=task.user_id or "",
+                    body=body,
+                )
             )
-        )
+        elif kind == "HTTP" and rest in _VERBS and uri.startswith(("http://", "https://")):
+            self._start(lambda: self._ask_elsewhere(task.app_id, rest, uri, body))
+
+    async def _ask_elsewhere(
+        self, app_id: str, method: str, url: str, body: Mapping[str, Any]
+    ) -> None:
+        """Tell somebody who is no app; a notice if that does not work."""
+        try:
+            with anyio.fail_after(TASK_WEBHOOK_SECONDS):
+                await self._client.ask_elsewhere(
+                    method,
+                    url,
+                    app_id=app_id,
+                    headers=[("Content-Type", "application/json")],
+                    content=php_json(body),
+                )
+        except TransportError as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = f"no answer within {TASK_WEBHOOK_SECONDS:g} s"
+        else:
+            return
+        self._bus.emit(Notice(app_id, f"webhook of a task, {method} {url}: {reason}"))
 
     @asynccontextmanager
     async def run_command(

@@ -203,6 +203,15 @@ def test_app_that_does_not_run_is_no_traceback(occ: Occ, tmp_path: Path) -> None
     assert err == ""
 
 
+def test_commands_of_an_app_that_run_has_are_there_too(occ: Occ, tmp_path: Path) -> None:
+    (tmp_path / "run" / "words").mkdir(parents=True)
+    store(tmp_path / "run" / "words", document())
+    assert "words:count" in occ("list", "words")[0]
+    out, _, code = occ("words:count")
+    assert code == 1
+    assert "no connection" in out
+
+
 def test_command_of_a_disabled_app_names_the_app(occ: Occ, tmp_path: Path) -> None:
     store(tmp_path, document(), enabled=False)
     out, err, code = occ("words:count")

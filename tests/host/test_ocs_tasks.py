@@ -10,6 +10,7 @@ import pytest
 from appapi_host.documents import FIRST_FILE
 from appapi_host.settings import HostSettings
 from appapi_host.task_types import CORE_TYPES, SHAPE_TYPES
+from tests.host.listening import listening
 from tests.host.web_stage import EchoApp, WebStage, meta, signed, web_stage
 
 PROVIDER = "/apps/app_api/api/v1/ai_provider/task_processing"
@@ -479,6 +480,23 @@ async def test_who_asked_is_told_of_the_end() -> None:
         assert json.loads(told["body"])["task"]["status"] == "STATUS_SUCCESSFUL"
         assert app.header("authorization-app-api") == ["dXNlcjoxMjM0NQ=="]
         assert app.header("content-type") == ["application/json"]
+
+
+async def test_address_that_wants_to_know_is_told_without_a_signature() -> None:
+    with listening() as (url, told):
+        async with web_stage() as s:
+            await register(s)
+            for uri in (f"{url}/done", "http://127.0.0.1:1/done"):
+                task = await schedule(s, webhookUri=uri, webhookMethod="HTTP:POST")
+                await s.data("POST", f"{WORK}/{task['id']}/result", json={"output": {}})
+            with anyio.fail_after(5):
+                while not (told and s.notices()):
+                    await anyio.lowlevel.checkpoint()
+            assert "POST http://127.0.0.1:1/done: " in s.notices()[0]
+    [(method, path, headers, body)] = told
+    assert (method, path, headers["content-type"]) == ("POST", "/done", "application/json")
+    assert json.loads(body)["task"]["id"] == 1
+    assert "authorization-app-api" not in headers
 
 
 async def test_app_that_is_not_there_is_said_so() -> None:

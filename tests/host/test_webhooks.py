@@ -1,10 +1,6 @@
 """What happens, told to those who listen."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import anyio
@@ -13,6 +9,7 @@ import anyio.to_thread
 import pytest
 
 from appapi_host.happenings import Happening
+from tests.host.listening import listening
 from tests.host.web_stage import EchoApp, WebStage, web_stage
 
 PATH = "/apps/webhook_listeners/api/v1/webhooks"
@@ -202,32 +199,6 @@ async def test_two_nodes_are_source_and_target() -> None:
             "source": {"path": "/user/files/a"},
             "target": {"id": 9, "path": "/user/files/b"},
         }
-
-
-@contextmanager
-def listening() -> Iterator[tuple[str, list[tuple[str, str, dict[str, str], bytes]]]]:
-    """Somebody who is no app, and what they are told."""
-    told: list[tuple[str, str, dict[str, str], bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            told.append((self.command, self.path, headers, body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", told
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize("user_id", ["", "admin"])
