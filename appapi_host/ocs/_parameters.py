@@ -119,17 +119,17 @@ def _kind(annotation: Any) -> tuple[type | None, bool]:
 
 
 def merged(
-    *, path: Mapping[str, str], query: bytes, content_type: str, body: bytes
+    *, path: Mapping[str, str], query: Mapping[str, Any], content_type: str, body: bytes
 ) -> dict[str, Any]:
     """All parameters of a request: the JSON body beats the path, which beats form and query.
 
     Args:
         path: placeholders of the route.
-        query: the raw query string.
+        query: what `parsed_query()` made of the query string.
         content_type: the header.
         body: the raw body. What is not valid JSON counts as no parameters at all.
     """
-    values = parsed_query(query)
+    values = dict(query)
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":
         values |= parsed_query(body)

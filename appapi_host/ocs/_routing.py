@@ -280,6 +280,7 @@ class _Reply:
         "headers",
         "is_unknown",
         "note",
+        "query",
         "request",
         "version",
     )
@@ -293,8 +294,8 @@ class _Reply:
         self.is_unknown = False
         self.headers: list[tuple[str, str]] = [_NO_CACHE]
         self.accept = request.headers.get("accept", "")
-        query = parsed_query(request.scope.get("query_string", b""))
-        self.format = chosen_format(query.get("format"), self.accept)
+        self.query = parsed_query(request.scope.get("query_string", b""))
+        self.format = chosen_format(self.query.get("format"), self.accept)
 
 
 class OCSApplication:
@@ -428,7 +429,7 @@ class OCSApplication:
         reply.body = await _read_body(request, rules.max_body)
         given = merged(
             path=path_values,
-            query=request.scope.get("query_string", b""),
+            query=reply.query,
             content_type=request.headers.get("content-type", ""),
             body=reply.body,
         )

@@ -12,6 +12,7 @@ import argparse
 import base64
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -187,8 +188,6 @@ def served(folder: Path, apps: int) -> Iterator[measure.Running]:
 
 def is_up(port: int) -> bool:
     """Whether somebody listens there."""
-    import socket
-
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionError:
@@ -213,7 +212,6 @@ def speed(running: measure.Running, request: bytes, seconds: float) -> Speed:
             os.sched_setaffinity(thread.id, {server_core})
     words = ["127.0.0.1", str(running.port), "16", str(seconds), str(load_core)]
     before = process.cpu_times()
-    began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(measure.HERE / "load.py"), *words],
         input=request,
@@ -225,7 +223,6 @@ def speed(running: measure.Running, request: bytes, seconds: float) -> Speed:
     if done.returncode:
         sys.exit(f"the load ended early: {done.stderr.decode().strip()}")
     wall = float(done.stdout)
-    del began
     spent = after.user + after.system - before.user - before.system
     return Speed(wall, wall * seconds / spent)
 

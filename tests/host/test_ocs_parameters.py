@@ -142,7 +142,7 @@ def test_handler_with_a_parameter_of_no_use_is_refused_where_it_is_written() -> 
 
 
 def test_json_beats_path_which_beats_form_and_query() -> None:
-    query = b"a=query&b=query&c=query&d=query"
+    query = dict.fromkeys("abcd", "query")
     values = merged(
         path={"b": "path", "a": "path"}, query=query, content_type=JSON, body=b'{"a":1}'
     )
@@ -168,24 +168,24 @@ def test_json_beats_path_which_beats_form_and_query() -> None:
     ],
 )
 def test_malformed_json_is_no_parameters(body: bytes) -> None:
-    assert merged(path={}, query=b"q=1", content_type=JSON, body=body) == {"q": "1"}
+    assert merged(path={}, query={"q": "1"}, content_type=JSON, body=body) == {"q": "1"}
 
 
 def test_whole_surrogate_pairs_are_text() -> None:
     body = json.dumps({"a": "😀"}).encode()
-    assert merged(path={}, query=b"", content_type=JSON, body=body) == {"a": "😀"}
+    assert merged(path={}, query={}, content_type=JSON, body=body) == {"a": "😀"}
 
 
 def test_deep_json_is_read_up_to_a_limit_that_can_be_written_again() -> None:
     body = b'{"a":' + b"[" * 198 + b"]" * 198 + b', "b":' + b"[[],[]]" + b"}"
-    values = merged(path={}, query=b"", content_type=JSON, body=body)
+    values = merged(path={}, query={}, content_type=JSON, body=body)
     assert values["b"] == [[], []]
     assert b"[[[[" in render(1, 200, "", values, format_name="json").body
     assert b"<element>" in render(1, 200, "", values).body
 
 
 def test_body_of_another_type_is_not_looked_at() -> None:
-    assert merged(path={}, query=b"", content_type="text/plain", body=b'{"a": 1}') == {}
+    assert merged(path={}, query={}, content_type="text/plain", body=b'{"a": 1}') == {}
 
 
 @pytest.mark.parametrize(
