@@ -12,6 +12,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from appapi_host.basic_auth import CHALLENGE
+from appapi_host.events import Notice
 from appapi_host.identity import cookie_name, is_own_origin, is_secure
 from appapi_host.pages.visit import PageRefusal, Visit, is_own_path, redirect
 from appapi_host.sessions import COOKIE_PREFIX, LIFETIME, cookies, is_valid_token, request_token
@@ -49,6 +50,7 @@ async def _sign_in(visit: Visit) -> Response:
     form = await visit.form()
     target = _own_target(form.get("redirect_url", ""))
     if not is_meant(visit, _form_secret(visit), form):
+        _explain(visit)
         return _login_form(visit, target, status=412, complaint=_EXPIRED)
     user = await visit.host.users.sign_in(
         form.get("user", ""), form.get("password", ""), address=client_address(visit.scope)
@@ -63,6 +65,16 @@ async def _sign_in(visit: Visit) -> Response:
     _set_cookie(visit, response, cookie_name(visit.host), token, lifetime=LIFETIME)
     _set_cookie(visit, response, _form_cookie(visit), "", lifetime=0)
     return response
+
+
+def _explain(visit: Visit) -> None:
+    """Say what a person at the browser cannot see: which name the host goes by."""
+    if not is_own_origin(visit.host, visit.headers):
+        text = (
+            f"a form to sign in came from a page of {visit.headers['origin']}, but the host was "
+            f"asked as {visit.own_name}; a reverse proxy has to pass the header Host on"
+        )
+        visit.host.bus.emit(Notice("", text))
 
 
 def _login_form(

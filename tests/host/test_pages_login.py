@@ -124,6 +124,9 @@ async def test_form_without_its_cookie_or_token_signs_nobody_in() -> None:
             assert response.status_code == 412, (given, headers)
             assert "too old" in response.text
             assert cookie_attributes(response, cookie_name(s.host)) == {}
+        first, second = s.notices()
+        assert "came from a page of http://evil.example, but the host was asked as host" in first
+        assert "page of null" in second
 
 
 @pytest.mark.parametrize(
