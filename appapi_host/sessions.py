@@ -16,6 +16,7 @@ from typing import Final
 
 from appapi_host.records import User
 from appapi_host.registry import Registry
+from appapi_host.registry.rows import user_of
 
 __all__ = ["COOKIE_PREFIX", "LIFETIME", "Sessions", "cookies", "is_valid_token", "request_token"]
 
@@ -60,18 +61,19 @@ class Sessions:
             return None
         digest = _digest(token)
 
-        def find(connection: sqlite3.Connection) -> tuple[str, str] | None:
+        def find(connection: sqlite3.Connection) -> tuple[User, str] | None:
             row = connection.execute(
-                "SELECT user_id, password FROM sessions WHERE token = ? AND expires > ?",
+                "SELECT users.*, sessions.password AS signed_in_with FROM sessions "
+                "JOIN users USING (user_id) WHERE token = ? AND expires > ?",
                 (digest, self._now()),
             ).fetchone()
-            return (row["user_id"], row["password"]) if row else None
+            return (user_of(row), row["signed_in_with"]) if row else None
 
         found = await self._registry.look(find)
         if found is None:
             return None
-        user = await self._registry.user(found[0])
-        if user is None or not user.is_enabled or _digest(user.password_hash) != found[1]:
+        user, signed_in_with = found
+        if not user.is_enabled or _digest(user.password_hash) != signed_in_with:
             return None
         return user
 
