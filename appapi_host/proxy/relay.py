@@ -14,6 +14,7 @@ from appapi_host.proxy.admission import Passage
 from appapi_host.proxy.departures import Departures
 from appapi_host.proxy.guard import Guard
 from appapi_host.proxy.headers import HeaderList, answer_headers, request_headers
+from appapi_host.proxy.nonces import with_nonces
 from appapi_host.proxy.profiles import Reason
 from appapi_host.proxy.redirects import MAX_REDIRECTS, location_of, within_app
 from appapi_host.proxy.refusals import Refusal
@@ -170,13 +171,16 @@ def _following(
 async def _pass_on(scope: Scope, send: Send, passage: Passage, answer: StreamedAnswer) -> None:
     profile = passage.address.profile
     status = answer.status
+    is_head = scope["method"] == "HEAD"
+    if profile.adds_defaults and passage.path.endswith(".html") and not is_head:
+        answer = await with_nonces(answer)
     headers = answer_headers(
         answer.headers, profile, status=status, path=passage.path, user_id=passage.user_id
     )
     if profile.adds_defaults and status == 200 and any(k == b"location" for k, _ in headers):
         status = 302  # PHP does so, whatever the application says
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    if scope["method"] == "HEAD":
+    if is_head:
         await send({"type": "http.response.body", "body": b""})
     elif answer.whole is not None:
         await send({"type": "http.response.body", "body": answer.whole})

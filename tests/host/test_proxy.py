@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appapi_host.events import Direction
+from appapi_host.proxy.nonces import MAX_PAGE_BYTES
 from appapi_host.proxy.profiles import PHP, PROFILES
 from appapi_host.proxy.routes import has_dot_segment, is_lifecycle_path, match_route
 from appapi_host.records import AccessLevel, Daemon, Route
@@ -522,6 +523,39 @@ async def test_browser_gets_what_nextcloud_adds_to_its_own_answers() -> None:
         assert answer.values("content-type") == ["text/css;charset=UTF-8"]
         assert answer.values("x-user-id") == ["user"]
         assert (await get(s, "/public")).values("x-user-id") == []
+
+
+async def test_scripts_of_a_page_get_the_nonce_of_its_policy() -> None:
+    page = b"<script src=x></script><SCRIPT>1</SCRIPT><scripted>"
+    app = EchoApp(headers=[(b"content-length", b"%d" % len(page))], body=page)
+    async with web_stage(app, record=RECORD) as s:
+        answer = await get(s, "/public/x.html")
+        [policy] = answer.values("content-security-policy")
+        found = re.search("script-src 'nonce-([^']+)'", policy)
+        assert found
+        nonce = b'<script nonce="' + found[1].encode() + b'"'
+        assert answer.body == nonce + b" src=x></script>" + nonce + b">1</SCRIPT><scripted>"
+        assert answer.values("content-length") == [str(len(answer.body))]
+        assert answer.values("cache-control") == []
+        other = await get(s, "/public/x.html")
+        assert other.values("content-security-policy") != [policy]
+        # Without the ending it is data, and with the other way nothing is changed.
+        assert (await get(s, "/public/x")).body == page
+        assert (await raw_request(s.host, "GET", "/exapps/nc_py_api/public/x.html")).body == page
+
+
+@pytest.mark.parametrize("name", [b"Content-Security-Policy", b"Content-Encoding"])
+async def test_page_with_a_policy_or_an_encoding_of_its_own_stays_as_it_is(name: bytes) -> None:
+    app = EchoApp(headers=[(name, b"own")], body=b"<script>")
+    async with web_stage(app, record=RECORD) as s:
+        answer = await get(s, "/public/x.html")
+        assert (answer.body, answer.values(name.decode().lower())) == (b"<script>", ["own"])
+
+
+async def test_page_of_any_length_arrives() -> None:
+    body = b"<script>" + b"x" * MAX_PAGE_BYTES
+    async with web_stage(EchoApp(body=body), record=RECORD) as s:
+        assert (await get(s, "/public/x.html")).body == body
 
 
 @pytest.mark.parametrize(
