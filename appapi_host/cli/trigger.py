@@ -17,7 +17,7 @@ from exapp_sdk.errors import ExAppError
 if TYPE_CHECKING:
     from appapi_host.triggers import Outcome
 
-__all__ = ["TriggerOptions", "trigger"]
+__all__ = ["TriggerOptions", "show_more", "trigger"]
 
 _SHOWN_LINES: Final = 200
 _NAMES: Final = {
@@ -85,7 +85,7 @@ async def _run(options: TriggerOptions, console: Console) -> "Outcome":
         outcome = await work(host, options.app_id, **arguments)
     for told in outcome.told:
         _show_told(console, told)
-    _show_more(console, outcome)
+    show_more(console, outcome)
     return outcome
 
 
@@ -115,7 +115,7 @@ def _show_body(console: Console, body: bytes) -> None:
         console.say(f"  … and {len(lines) - _SHOWN_LINES} lines more")
 
 
-def _show_more(console: Console, outcome: Any) -> None:
+def show_more(console: Console, outcome: Any) -> None:
     """What there is besides requests: what a bot said, a task, a value."""
     from appapi_host.triggers import SettingOutcome, TalkOutcome, TaskOutcome
 

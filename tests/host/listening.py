@@ -7,17 +7,20 @@ from threading import Thread
 
 
 @contextmanager
-def listening() -> Iterator[tuple[str, list[tuple[str, str, dict[str, str], bytes]]]]:
-    """Somebody who is no app, and what they are told."""
+def listening(
+    status: int = 204, body: bytes = b""
+) -> Iterator[tuple[str, list[tuple[str, str, dict[str, str], bytes]]]]:
+    """Somebody who answers everything in the same way, and what they are told."""
     told: list[tuple[str, str, dict[str, str], bytes]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            given = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            told.append((self.command, self.path, headers, body))
-            self.send_response(204)
+            told.append((self.command, self.path, headers, given))
+            self.send_response(status)
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             """Quiet."""

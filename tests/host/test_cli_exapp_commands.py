@@ -17,6 +17,7 @@ from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
 from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.lifecycle import State
+from tests.host.listening import listening
 from tests.host.web_stage import EchoApp, web_stage, wire_rows
 
 Occ = Callable[..., tuple[str, str, int]]
@@ -174,11 +175,11 @@ def occ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Occ:
     return run
 
 
-def store(folder: Path, *documents: Document, enabled: bool = True) -> None:
+def store(folder: Path, *documents: Document, enabled: bool = True, port: int = 1) -> None:
     """An app that nobody runs, and its commands."""
     state = State.ENABLED if enabled else State.DISABLED
     place = Daemon("manual", "", "manual-install", "http", "127.0.0.1")
-    app = AppRecord("words", "1.0.0", "Words", place, 1, Secret("12345"), state, enabled)
+    app = AppRecord("words", "1.0.0", "Words", place, port, Secret("12345"), state, enabled)
 
     async def add() -> None:
         async with await Registry.open(folder / REGISTRY_FILE) as registry:
@@ -192,6 +193,27 @@ def store(folder: Path, *documents: Document, enabled: bool = True) -> None:
                 )
 
     anyio.run(add)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def test_answer_of_the_app_is_printed_as_it_is(occ: Occ, tmp_path: Path) -> None:
+    with listening(200, "ä\n\x1b[1mtwo".encode()) as (url, told):
+        store(tmp_path, document(), port=port_of(url))
+        assert occ("words:count") == ("ä\n\x1b[1mtwo", "", 0)
+        assert occ("words:count", "-q") == ("", "", 0)
+    assert [path for _, path, _, _ in told] == ["/occ/count"] * 2
+
+
+def test_refusal_of_the_app_is_printed_with_its_beginning(occ: Occ, tmp_path: Path) -> None:
+    with listening(500, b"no disk" + b"." * 5000) as (url, _):
+        store(tmp_path, document(), port=port_of(url))
+        out, err, code = occ("words:count")
+    assert (out, code) == ("[words:count] command executeHandler failed\n", 1)
+    assert err.startswith("POST /occ/count was answered with 500: no disk...")
+    assert len(err) < 1100
 
 
 def test_app_that_does_not_run_is_no_traceback(occ: Occ, tmp_path: Path) -> None:
