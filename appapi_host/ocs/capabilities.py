@@ -6,11 +6,13 @@ Source: Nextcloud OCS API, Capabilities.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from appapi_host.host import Host
 from appapi_host.ocs._routing import Answer, Auth, Call, Family
 from appapi_host.records import User
+from appapi_host.settings import HostSettings
 from appapi_host.throttling import client_address
 from exapp_sdk.protocol.capabilities import GET_CAPABILITIES
 from exapp_sdk.protocol.log import LogLevel
@@ -42,7 +44,14 @@ async def get_capabilities(call: Call) -> Answer:
 
     Only what this host does is announced: a client that finds a section uses what it stands for.
     """
-    major, minor, micro = VERSIONS[call.host.settings.nextcloud_version]
+    delay_ms = _delay_ms(call.host, client_address(call.request.scope))
+    return _answer(call.host.settings, delay_ms, is_public=call.user is None)
+
+
+# Clients ask for it before whatever else they do, and it is the largest answer of all.
+@lru_cache(16)
+def _answer(settings: HostSettings, delay_ms: int, *, is_public: bool) -> Answer:
+    major, minor, micro = VERSIONS[settings.nextcloud_version]
     data = {
         "version": {
             "major": major,
@@ -52,9 +61,7 @@ async def get_capabilities(call: Call) -> Answer:
             "edition": "",
             "extendedSupport": False,
         },
-        "capabilities": capabilities(
-            call.host, user=call.user, address=client_address(call.request.scope)
-        ),
+        "capabilities": (_public if is_public else _all)(settings, delay_ms),
     }
     digest = hashlib.md5(json.dumps(data).encode(), usedforsecurity=False).hexdigest()
     return Answer(data, headers=(("ETag", f'"{digest}"'),))
@@ -68,15 +75,19 @@ def capabilities(host: Host, *, user: User | None, address: str) -> dict[str, An
         user: who asks; nobody gets a part of it.
         address: from where.
     """
-    return _public(host, address) if user is None else _all(host, address)
+    delay_ms = _delay_ms(host, address)
+    return (_public if user is None else _all)(host.settings, delay_ms)
 
 
-def _public(host: Host, address: str) -> dict[str, Any]:
-    url = host.settings.url
-    logo = f"{url}/core/img/logo/logo.svg?v=0"
+def _delay_ms(host: Host, address: str) -> int:
+    return round(host.throttle.delay(address) * 1000)
+
+
+def _public(settings: HostSettings, delay_ms: int) -> dict[str, Any]:
+    logo = f"{settings.url}/core/img/logo/logo.svg?v=0"
     return {
-        "bruteforce": {"delay": round(host.throttle.delay(address) * 1000), "allow-listed": False},
-        "app_api": {"version": host.settings.aa_version},
+        "bruteforce": {"delay": delay_ms, "allow-listed": False},
+        "app_api": {"version": settings.aa_version},
         "theming": {
             "name": PRODUCT,
             "productName": PRODUCT,
@@ -100,8 +111,8 @@ def _public(host: Host, address: str) -> dict[str, Any]:
     }
 
 
-def _all(host: Host, address: str) -> dict[str, Any]:
-    public = _public(host, address)
+def _all(settings: HostSettings, delay_ms: int) -> dict[str, Any]:
+    public = _public(settings, delay_ms)
     return {
         "core": {
             "pollinterval": 60,
