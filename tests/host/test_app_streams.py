@@ -23,13 +23,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Server:
     """Answers each request of a connection with the next of its answers, then hangs up.
 
-    An answer of None hangs up without a word.
+    An answer of None hangs up without a word, an empty one keeps the client waiting.
     """
 
     answers: list[list[bytes | None]]
     url: str = ""
     received: list[list[bytes]] = field(default_factory=list)
     hung_up: anyio.Event = field(default_factory=anyio.Event)
+    lets_wait: anyio.Event = field(default_factory=anyio.Event)
 
     async def handle(self, stream: SocketStream) -> None:
         mine: list[bytes] = []
@@ -41,6 +42,9 @@ class Server:
                     mine.append(await stream.receive())
                     if answer is None:
                         break
+                    if not answer:
+                        self.lets_wait.set()
+                        continue
                     await stream.send(answer)
                 except (anyio.EndOfStream, anyio.BrokenResourceError):
                     break
@@ -152,6 +156,16 @@ async def test_answer_that_is_left_ends_its_connection() -> None:
             await answer.body.aclose()
         assert await ask(server, streams) == (200, b"ok")
         assert len(server.received) == 2
+
+
+async def test_request_that_is_given_up_ends_its_connection() -> None:
+    async with served([OK, b"", b""]) as (server, streams):
+        assert await ask(server, streams) == (200, b"ok")
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, server, streams)
+            await server.lets_wait.wait()
+            group.cancel_scope.cancel()
+        await server.hung_up.wait()
 
 
 async def test_connection_that_the_app_has_closed_is_noticed() -> None:
