@@ -179,10 +179,15 @@ class Resource:
 
     def descendants(self, depth: str) -> "Iterator[Resource]":
         """The resource, with depth `1` its members, with `infinity` all that is in it."""
-        yield self
-        if depth != "0":
-            for member in self.members():
-                yield from member.descendants("0" if depth == "1" else depth)
+        left: list[Iterator[Resource]] = [iter((self,))]
+        while left:
+            found = next(left[-1], None)
+            if found is None:
+                left.pop()
+                continue
+            yield found
+            if depth == "infinity" or (depth == "1" and found is self):
+                left.append(found.members())
 
     def remove(self) -> None:
         """Delete it."""

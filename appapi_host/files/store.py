@@ -43,11 +43,18 @@ FOLDER_TYPE: Final = "httpd/unix-directory"
 KEPT_VERSIONS: Final = 10
 """Overwritten contents of one file that are kept; the real server thins them out by age."""
 
+_MAX_DEPTH: Final = 250
 _MAX_NAME: Final = 250
 _MAX_NAME_BYTES: Final = 255
 _FORBIDDEN_NAMES: Final = frozenset({".htaccess"})
 _FORBIDDEN_ENDINGS: Final = (".part", ".filepart")
 _COPY_BYTES: Final = 1024 * 1024
+
+_OPEN_FLAGS: Final = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+)
+"""Links are not followed, and a named pipe that took the place of a file keeps nobody waiting; as
+far as the system has these."""
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -57,6 +64,8 @@ def split_path(path: str) -> tuple[str, ...]:
         Refusal: a name that no file can have, or one that leads elsewhere.
     """
     names = tuple(name for name in path.split("/") if name)
+    if len(names) > _MAX_DEPTH:
+        raise _invalid("The path has too many folders in it")
     for name in names:
         if name in (".", "..") or "\0" in name:
             raise _invalid(f"{name!r} is no name of a file")
@@ -346,15 +355,21 @@ class Store:
 
     def walk(self, top: Node) -> Iterator[Node]:
         """A node, and all that is below it, folders in front of their content."""
-        yield top
-        if top.is_folder:
-            for child in self.children(top):
-                yield from self.walk(child)
+        # Without recursion: folders may be nested deeper than Python's functions.
+        left = [iter((top,))]
+        while left:
+            node = next(left[-1], None)
+            if node is None:
+                left.pop()
+                continue
+            yield node
+            if node.is_folder:
+                left.append(iter(self.children(node)))
 
     def open(self, node: Node) -> BinaryIO:
         """The content of a file."""
         with translated():
-            number = os.open(node.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            number = os.open(node.place, _OPEN_FLAGS)
             file = io.FileIO(number, "rb")
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 file.close()
@@ -670,7 +685,7 @@ def _copy_tree(node: Node, target: Path, *, shallow: bool) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    number = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    number = os.open(source, _OPEN_FLAGS)
     with io.FileIO(number, "rb") as file, target.open("xb") as to:
         shutil.copyfileobj(file, to, _COPY_BYTES)
 

@@ -1,11 +1,13 @@
 """Files on a disk that is not always as one would have it, and without HTTP."""
 
 import errno
+import inspect
 import os
 import resource
 import signal
 import socket
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -201,6 +203,25 @@ def test_file_that_vanishes_while_it_is_listed(store: Store) -> None:
     with pytest.raises(Refusal) as refused:
         store.children(node)
     assert refused.value.status == 404
+
+
+def test_folders_may_be_nested_deeper_than_functions(store: Store) -> None:
+    place = store.home("u")
+    for depth in range(1, 201):
+        place.joinpath(*["d"] * depth).mkdir()
+    top, limit = store.get("u", ()), sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert sum(1 for _ in store.walk(top)) == 201
+        assert top.size == 0
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+async def test_paths_have_a_deepest_folder() -> None:
+    async with dav_stage() as dav:
+        status, _, message = await dav.refusal("MKCOL", "/".join(["e"] * 300))
+        assert (status, message) == (400, "The path has too many folders in it")
 
 
 ERRORS = {
