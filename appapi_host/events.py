@@ -24,11 +24,13 @@ __all__ = [
     "StepFinished",
     "StepStarted",
     "masked_headers",
+    "masked_raw_headers",
 ]
 
 _MASKED: Final = frozenset(
     {"authorization-app-api", "authorization", "cookie", "set-cookie", "harp-shared-key"}
 )
+_MASKED_RAW: Final = frozenset(name.encode() for name in _MASKED)
 
 
 class Direction(StrEnum):
@@ -181,3 +183,16 @@ class EventBus:
 def masked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The same headers with the values that let somebody in replaced by `***`."""
     return tuple((name, "***" if name.lower() in _MASKED else value) for name, value in headers)
+
+
+def masked_raw_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """The same for headers as ASGI has them, in one go: each proxied request comes here."""
+    return tuple(
+        [
+            (
+                name.decode("latin-1"),
+                "***" if name.lower() in _MASKED_RAW else value.decode("latin-1"),
+            )
+            for name, value in headers
+        ]
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from starlette.types import Scope
 
-from appapi_host.events import Direction, EventBus, Exchange, Notice, masked_headers
+from appapi_host.events import Direction, EventBus, Exchange, Notice, masked_raw_headers
 from appapi_host.proxy.admission import raw_path
 
 __all__ = ["Report"]
@@ -52,9 +52,8 @@ class Report:
                 status,
                 time.perf_counter() - self._started,
                 user_id=user_id,
-                request_headers=masked_headers(
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in (self._scope["headers"] if headers is None else headers)
+                request_headers=masked_raw_headers(
+                    self._scope["headers"] if headers is None else headers
                 ),
                 note=note,
             )

@@ -1,6 +1,6 @@
 """Telling what happened."""
 
-from appapi_host.events import AppOutput, Event, EventBus, Notice, masked_headers
+from appapi_host.events import AppOutput, Event, EventBus, Notice, masked_headers, masked_raw_headers
 
 
 def test_every_subscriber_hears_events_in_order_while_subscribed() -> None:
@@ -37,6 +37,8 @@ def test_headers_that_let_somebody_in_are_masked_whatever_their_case() -> None:
         ("EX-APP-ID", "my_app"),
     ]
     masked = dict(masked_headers(headers))
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert masked_raw_headers(raw) == masked_headers(headers)
     assert [name for name, value in masked.items() if value == "***"] == [
         name for name, _ in headers[:4]
     ]
