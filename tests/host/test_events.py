@@ -1,6 +1,13 @@
 """Telling what happened."""
 
-from appapi_host.events import AppOutput, Event, EventBus, Notice, masked_headers, masked_raw_headers
+from appapi_host.events import (
+    AppOutput,
+    Event,
+    EventBus,
+    Notice,
+    masked_headers,
+    masked_raw_headers,
+)
 
 
 def test_every_subscriber_hears_events_in_order_while_subscribed() -> None:

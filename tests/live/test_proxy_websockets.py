@@ -1,6 +1,7 @@
 """Websockets through the proxy: real client, host and app, each with its own connection."""
 
 import base64
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
+from websockets.utils import accept_key
 
 from appapi_host.app_sockets import MAX_MESSAGE_BYTES
 from appapi_host.events import Exchange, Notice
@@ -252,6 +254,48 @@ async def test_app_that_answers_no_websocket_is_503(answer: bytes | None) -> Non
             await connect(f"ws://127.0.0.1:{s.port}{HARP}/ws", proxy=None)
         assert caught.value.response.status_code == 503
         assert b"did not open a websocket" in caught.value.response.body
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        (b"\x81\x02\xff\xff", 1007),  # text that is not UTF-8
+        (b"\x01\x01\xc3\x80\x01\xa4", None),  # a letter in two fragments
+        (b"\x83\x00", 1002),  # no such kind of frame
+        (b"\x88\x02\x03\xe8", 1000),
+        (b"\x88\x00", 1000),  # without a code
+    ],
+)
+async def test_frames_of_an_app_are_checked(frames: bytes, code: int | None) -> None:
+    may_end = anyio.Event()
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            request = (await stream.receive()).decode()
+            key = re.search("Sec-WebSocket-Key: (.*)\r\n", request)
+            assert key
+            accepted = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            accepted += f"Connection: Upgrade\r\nSec-WebSocket-Accept: {accept_key(key[1])}\r\n\r\n"
+            # With the handshake, so that nothing more needs to arrive.
+            await stream.send(accepted.encode() + frames)
+            await may_end.wait()
+
+    async with (
+        live_stage(EchoApp()) as s,
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as own,
+        anyio.create_task_group() as group,
+    ):
+        await s.move_app(own.extra(anyio.abc.SocketAttribute.local_port))
+        group.start_soon(own.serve, handle)
+        async with opened(s) as client:
+            if code is None:
+                assert await client.recv() == "ä"
+                may_end.set()
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == (code or 1014)
+        may_end.set()
+        group.cancel_scope.cancel()
 
 
 async def test_app_that_dies_is_told_with_a_code_of_its_own() -> None:
