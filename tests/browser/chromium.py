@@ -1,5 +1,6 @@
 """A headless Chromium of our own, driven over WebDriver from worker threads."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,7 +61,10 @@ class Browser:
         for switch in (*SWITCHES, f"--user-data-dir={folder / 'profile'}"):
             options.add_argument(switch)
         service = ChromeService(
-            shutil.which("chromedriver", path=PATH), log_output=str(folder / "driver.log")
+            shutil.which("chromedriver", path=PATH),
+            log_output=str(folder / "driver.log"),
+            # Not even its crash reporter has to do with what the person at this machine keeps.
+            env=os.environ | {"XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)},
         )
         driver = Chrome(options=options, service=service)
         try:
