@@ -2,8 +2,8 @@
 
 Modes: `init` (reports progress), `die` (on `GET /die`), `children` (one in its session, one outside
 of it, their ids printed), `leak` (prints its secret), `html`, `exit`, `deaf` (never listens),
-`refuse` (to be enabled), `fail` (its init), `vanish` (while it prepares), `stubborn`
-(ignores SIGTERM, `/enabled` and its init).
+`refuse` (to be enabled), `cling` (refuses to be disabled), `fail` (its init), `vanish` (while it
+prepares), `stubborn` (ignores SIGTERM, `/enabled` and its init).
 """
 
 import base64
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         if MODE == "stubborn":
             threading.Event().wait()
-        refuses = MODE == "refuse" and self.path.endswith("=1")
+        refuses = (MODE, self.path[-1]) in (("refuse", "1"), ("cling", "0"))
         say(f"switched {self.path}")
         self.answer(200, json.dumps({"error": "not today" if refuses else ""}))
 

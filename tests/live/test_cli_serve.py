@@ -197,7 +197,7 @@ def test_failed_enable_and_disable_exit_with_1_and_say_why(
     assert shell.occ("app_api:app:unregister", "plain")[1] == 0
 
 
-def test_app_that_is_gone_is_disabled_nevertheless(
+def test_app_that_is_gone_is_disabled_without_being_asked(
     shell: Shell, serve: Running, info: Path
 ) -> None:
     shell.occ("app_api:app:register", "plain", "local", "--info-xml", info)
@@ -206,24 +206,30 @@ def test_app_that_is_gone_is_disabled_nevertheless(
         process.kill()
     serve.until("ERROR: plain ended while it was enabled: (ended|killed)")
     done = shell.call("occ", "app_api:app:disable", "plain")
+    assert (done.stdout, done.returncode) == ("ExApp plain successfully disabled.\n", 0)
+    assert shell.occ("app_api:app:unregister", "plain")[1] == 0
+
+
+def test_app_that_clings_is_disabled_nevertheless(shell: Shell, serve: Running, info: Path) -> None:
+    (info.parent.parent / "Procfile").write_text(f"web: MODE=cling {sys.executable} main.py\n")
+    shell.occ("app_api:app:register", "plain", "local", "--info-xml", info)
+    done = shell.call("occ", "app_api:app:disable", "plain")
     assert (done.stdout, done.returncode) == ("Failed to disable ExApp plain.\n", 1)
-    assert done.stderr.endswith("It is disabled nevertheless.\n")
+    assert done.stderr == "not today\nIt is disabled nevertheless.\n"
     assert shell.occ("app_api:app:unregister", "plain")[1] == 0
 
 
 def test_unregister_goes_on_after_a_failure_only_with_force(
     shell: Shell, serve: Running, info: Path
 ) -> None:
+    (info.parent.parent / "Procfile").write_text(f"web: MODE=cling {sys.executable} main.py\n")
+    words, refusal = ("app_api:app:unregister", "plain"), "Error during disabling plain ExApp."
     shell.occ("app_api:app:register", "plain", "local", "--info-xml", info)
-    serve.until("plain +app +switched")
-    for process in processes_of(shell.data_dir):
-        process.kill()
-    psutil.wait_procs(processes_of(shell.data_dir), timeout=5)
-    assert shell.occ("app_api:app:unregister", "plain") == (
-        ["Error during disabling plain ExApp."],
-        1,
-    )
-    assert shell.occ("app_api:app:unregister", "plain", "--force")[1] == 0
+    lines, code = shell.occ(*words, "--force")
+    assert (lines[0], lines[-1], code) == (refusal, "ExApp plain successfully unregistered.", 0)
+    shell.occ("app_api:app:register", "plain", "local", "--info-xml", info)
+    assert shell.occ(*words) == ([refusal], 1)
+    assert shell.occ(*words)[1] == 0  # it is disabled by now
 
 
 def test_init_that_nobody_can_receive_is_explained(shell: Shell, info: Path) -> None:
