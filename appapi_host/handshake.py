@@ -37,10 +37,11 @@ __all__ = ["OUTPUT_LINES", "Handshake", "stepping"]
 OUTPUT_LINES: Final = 20
 """How many of the app's last lines an error shows."""
 
-FAST_POLL_SECONDS: Final = 0.025
-SLOW_POLL_SECONDS: Final = 0.25
-FAST_POLL_FOR_SECONDS: Final = 10.0
-"""A heartbeat cannot call us, so it is polled: often at first, when most apps come up."""
+SHORTEST_POLL_SECONDS: Final = 0.025
+LONGEST_POLL_SECONDS: Final = 0.25
+POLL_SHARE: Final = 0.05
+"""A heartbeat cannot call us, so it is polled: often at first, when most apps come up, and the more
+seldom the longer it takes; who waited for so long does not mind a twentieth more."""
 
 _END_SECONDS: Final = 0.5
 """How soon it is known that an app has ended whose connection broke."""
@@ -357,8 +358,8 @@ class Handshake:
                 if now - noted >= 1.0:
                     noted = now
                     await self._count_heartbeats(failures)
-                fast = now - started < FAST_POLL_FOR_SECONDS
-                await anyio.sleep(FAST_POLL_SECONDS if fast else SLOW_POLL_SECONDS)
+                pause = (now - started) * POLL_SHARE
+                await anyio.sleep(min(max(pause, SHORTEST_POLL_SECONDS), LONGEST_POLL_SECONDS))
         raise StepTimeout(
             "heartbeat",
             limit,

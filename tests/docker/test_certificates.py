@@ -5,13 +5,15 @@ import ssl
 import tarfile
 from pathlib import Path
 
+import anyio
 import pytest
 
 from appapi_host.deploy.docker.certificates import (
     LAYOUTS,
-    install,
+    Plans,
     instance_bundle,
     name_hash,
+    plan,
     upload_of,
 )
 from tests.docker.engines import run
@@ -111,14 +113,34 @@ class Container:
             tar.addfile(member, io.BytesIO(content.encode()))
         return packed.getvalue()
 
+    async def image(self, reference: str) -> dict[str, str] | None:
+        return None if reference == "gone" else {"Id": reference}
+
     async def upload(self, container: str, data: bytes) -> None:
         self.uploads.append(data)
 
 
 async def installed(container: Container, trusted: list[str]) -> tuple[int, list[str]]:
-    warnings: list[str] = []
-    count = await install(container, "c", trusted, warnings.append)  # type: ignore[arg-type]
-    return count, warnings
+    made = await plan(container, "c", trusted)  # type: ignore[arg-type]
+    if made.upload is not None:
+        await container.upload("c", made.upload)
+    return made.count, [made.warning] if made.warning else []
+
+
+async def test_image_is_looked_into_once(pem: list[str]) -> None:
+    container = Container({"/etc/ssl/certs/ca-certificates.crt": "\n".join(pem)})
+    plans = Plans(container)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(plans.of, "image:1", "c", pem[1:])
+    assert len(container.asked) == 1
+    await plans.of("image:2", "c", pem[1:])
+    assert len(container.asked) == 2
+    await plans.of("image:2", "c", pem[2:])  # what is trusted has changed
+    assert len(container.asked) == 3
+    for _ in range(2):
+        await plans.of("gone", "c", pem[1:])
+    assert len(container.asked) == 5
 
 
 async def test_nothing_is_uploaded_where_nothing_is_missing(pem: list[str]) -> None:

@@ -32,7 +32,9 @@ Requested = list[str]
 
 def general(method: str, target: str) -> str:
     path = re.sub(r"^/v[0-9.]+", "", target.partition("?")[0])
-    path = re.sub(r"^/(containers|volumes|exec)/(?!create$)[^/]+", r"/\1/…", path)
+    path = re.sub(
+        r"^/(containers|volumes|exec|images)/(?!create$).+?(?=/[a-z]+$|$)", r"/\1/…", path
+    )
     return f"{method} {path}"
 
 

@@ -51,6 +51,7 @@ class _Site:
     watcher: Watcher
     owned: Owned
     endings: Endings
+    certificates: certificates.Plans
 
 
 class DockerBackend(DeployBackend):
@@ -146,7 +147,7 @@ class DockerBackend(DeployBackend):
             container = await site.owned.create(app, body)
             await report(96)
             reference = container_name(app.app_id) if engine.is_proxied else container
-            await self._install_certificates(engine, app, reference)
+            await self._install_certificates(site, app, image, reference)
             await report(98)
             await watcher.begin()
             watcher.forget(reference)
@@ -371,24 +372,31 @@ class DockerBackend(DeployBackend):
                 watcher,
                 Owned(engine, self.instance, self._tell),
                 Endings(engine, watcher, self._settings.timeouts, self._warn),
+                certificates.Plans(engine),
             )
         return self._sites[address]
 
-    async def _install_certificates(self, engine: Engine, app: AppRecord, container: str) -> None:
-        if engine.is_proxied:
+    async def _install_certificates(
+        self, site: "_Site", app: AppRecord, image: str, container: str
+    ) -> None:
+        if site.engine.is_proxied:
             return  # the proxy does not let us see what the image has
         trusted = await anyio.to_thread.run_sync(certificates.instance_bundle, os.environ)
         if not trusted:
             return
         try:
-            count = await certificates.install(
-                engine, container, trusted, partial(self._warn, app.app_id)
-            )
+            plan = await site.certificates.of(image, container, trusted)
+            if plan.upload is not None:
+                await site.engine.upload(container, plan.upload)
         except EngineError as error:
             self._warn(app.app_id, f"certificates of this machine are not installed: {error.cause}")
             return
-        if count:
-            self._tell(app.app_id, f"{count} certificates of this machine installed in the image")
+        if plan.warning:
+            self._warn(app.app_id, plan.warning)
+        if plan.count:
+            self._tell(
+                app.app_id, f"{plan.count} certificates of this machine installed in the image"
+            )
 
     async def _end(self, engine: Engine, app: AppRecord, container: str) -> bool:
         """Remove a container; one that may run is asked to end first, for the sake of its data."""

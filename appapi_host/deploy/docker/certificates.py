@@ -15,16 +15,17 @@ import re
 import ssl
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import anyio
 import anyio.to_thread
 
 from appapi_host.deploy.docker.engine import Engine
 
-__all__ = ["Layout", "install", "instance_bundle", "name_hash", "upload_of"]
+__all__ = ["Layout", "Plan", "Plans", "instance_bundle", "name_hash", "plan", "upload_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +79,62 @@ def instance_bundle(environ: Mapping[str, str]) -> list[str]:
     return []
 
 
-async def install(
-    engine: Engine, container: str, trusted: Sequence[str], warn: Callable[[str], None]
-) -> int:
-    """Let a created container trust what this machine trusts.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done to containers of an image.
+
+    Args:
+        count: how many certificates the upload adds.
+        upload: a tar for the root of the container; None if there is nothing to do.
+        warning: what could not be done.
+    """
+
+    count: int = 0
+    upload: bytes | None = field(default=None, repr=False)
+    warning: str = ""
+
+
+class Plans:
+    """What is known of images: they do not change, and to look into one takes a while.
+
+    Args:
+        engine: where they are.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._looking: dict[str, anyio.Lock] = {}
+        self._known: dict[str, tuple[tuple[str, ...], Plan]] = {}
+
+    async def of(self, reference: str, container: str, trusted: Sequence[str]) -> Plan:
+        """What to do to a container.
+
+        Args:
+            reference: of its image.
+            container: created and not started; looked into if that image is new.
+            trusted: certificates as PEM.
+
+        Raises:
+            EngineError: the engine refused a request.
+        """
+        image = str((await self._engine.image(reference) or {}).get("Id") or "")
+        if not image:
+            return await plan(self._engine, container, trusted)
+        async with self._looking.setdefault(image, anyio.Lock()):
+            known = self._known.get(image)
+            if known is None or known[0] != tuple(trusted):
+                known = tuple(trusted), await plan(self._engine, container, trusted)
+                self._known[image] = known
+        return known[1]
+
+
+async def plan(engine: Engine, container: str, trusted: Sequence[str]) -> Plan:
+    """What it takes for a created container to trust what this machine trusts.
 
     Args:
         engine: where the container is.
         container: created and not started.
         trusted: certificates as PEM.
-        warn: told what could not be done.
-
-    Returns:
-        How many certificates were missing and are there now.
 
     Raises:
         EngineError: the engine refused a request.
@@ -105,19 +149,17 @@ async def install(
             missing = await anyio.to_thread.run_sync(_missing, trusted, present)
             break
     if not missing:
-        return 0
+        return Plan()
     distribution = _distribution(await _read(engine, container, _OS_RELEASE) or b"")
     layout = next((layout for layout in LAYOUTS if distribution & layout.ids), None)
     if layout is None:
         name = " ".join(sorted(distribution)) or "which it does not tell"
-        warn(
-            f"{len(missing)} certificates of this machine are not installed: how is not known for "
-            f"the image's distribution ({name})"
+        return Plan(
+            warning=f"{len(missing)} certificates of this machine are not installed: how is not "
+            f"known for the image's distribution ({name})"
         )
-        return 0
     data = await anyio.to_thread.run_sync(upload_of, layout, content, present, missing)
-    await engine.upload(container, data)
-    return len(missing)
+    return Plan(len(missing), data)
 
 
 def upload_of(
