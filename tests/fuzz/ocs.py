@@ -170,6 +170,8 @@ class Fuzz:
             self._send(case, version)
         if self.sent % 50 == 0:
             self._enable()
+        if self.sent % 1000 == 0:
+            sys.stderr.write(f"{self.sent:,} requests, {len(self.broken)} broken\n")
 
     def _send(self, case: schemathesis.Case, version: int) -> None:
         words = case.as_transport_kwargs(base_url=f"{self.url}/ocs/v{version}.php")

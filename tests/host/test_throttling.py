@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from appapi_host.callers import signer
 from appapi_host.records import AccessLevel, Route
 from appapi_host.settings import HostSettings
 from appapi_host.throttling import APPS, LOGIN, MAX_KNOWN, Throttle, Throttled, client_address
@@ -227,6 +228,18 @@ async def test_who_forges_messages_to_bots_is_refused() -> None:
         for _ in range(11):
             assert meta(await s.ocs("POST", TALK, headers={}, json={}))[0] == 404
         assert meta(await s.ocs("POST", TALK, headers={}, json={})) == THROTTLED
+
+
+async def test_gateways_of_apps_refuse_who_guesses_secrets() -> None:
+    async with web_stage(settings=ON) as s:
+
+        async def refusal(headers: dict[str, str]) -> str:
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            return (await signer(s.host, raw, address="172.17.0.2")).refusal
+
+        for _ in range(11):
+            assert "does not hold the secret" in await refusal(WRONG)
+        assert "more than 10 failed attempts from 172.17.0.2" in await refusal(signed())
 
 
 async def test_nobody_is_refused_on_loopback_unless_asked_for() -> None:
