@@ -6,6 +6,7 @@ properties, MOVE and DELETE that mean more than moving and deleting) are methods
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, BinaryIO, ClassVar, Final
 from urllib.parse import quote
 
@@ -282,8 +283,13 @@ class NodeResource(Resource):
         find = FILE_PROPERTIES.get(name)
         if find is not None:
             return find(self.node, self.work.store, self.work.owner)
-        stored = self.work.store.index.properties(self.node.fileid).get(name)
+        stored = self._stored.get(name)
         return None if stored is None else Fragment(stored)
+
+    @cached_property
+    def _stored(self) -> dict[str, str]:
+        """What clients stored, read once for all that an answer says of this file."""
+        return self.work.store.index.properties(self.node.fileid)
 
     def property_names(self) -> list[str]:
         """Those that the server knows, and those that clients stored."""
@@ -292,8 +298,7 @@ class NodeResource(Resource):
             for name, find in FILE_PROPERTIES.items()
             if find(self.node, self.work.store, self.work.owner) is not None
         ]
-        stored = self.work.store.index.properties(self.node.fileid)
-        return [*live, *(name for name in stored if name not in FILE_PROPERTIES)]
+        return [*live, *(name for name in self._stored if name not in FILE_PROPERTIES)]
 
     def remove(self) -> None:
         """Move it to the trash."""

@@ -4,6 +4,7 @@ Clients look at prefixes, not only at namespaces (nc_py_api does), so each names
 that the real server gives it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -46,6 +47,7 @@ _INNER_PREFIXES: Final[Mapping[str, str]] = {
     "http://open-collaboration-services.org/ns": "x1",
     "http://open-cloud-mesh.org/ns": "x2",
 }
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _HEAD: Final = '<?xml version="1.0"?>\n'
 
 
@@ -102,12 +104,7 @@ def content_of(element: Element) -> str:
 
 def _escaped(text: str) -> str:
     """Text as content. What XML cannot hold, such as a control character in a name, is replaced."""
-    shown = "".join(
-        character if character >= " " or character in "\t\n\r" else "\ufffd" for character in text
-    )
-    if not shown.isascii():
-        shown = "".join("\ufffd" if c in "\ufffe\uffff" else c for c in shown)
-    return escape(shown, {'"': "&quot;"})
+    return escape(_NO_XML.sub("\ufffd", text), {'"': "&quot;"})
 
 
 def _element(name: str, value: Value) -> str:
