@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 
@@ -262,6 +263,10 @@ class AppClient:
         Raises:
             TransportError: no answer.
         """
+        try:
+            urlsplit(url).port  # noqa: B018  # looks whether it is one
+        except ValueError:
+            raise TransportError(f"{method} {url}", "the address is malformed") from None
         complete = [*headers, ("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
         return await self._call(None, method, url, "", complete, content=content, app_id=app_id)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -219,8 +218,7 @@ class Webhooks:
         )
 
     async def _ask_elsewhere(self, hook: "_Hook", payload: Mapping[str, Any]) -> Answer:
-        parts = urlsplit(hook.uri)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if not hook.uri.startswith(("http://", "https://")):
             raise HostError("it is neither a path of the app that registered it nor a URL")
         return await self._client.ask_elsewhere(
             hook.method,

@@ -4,8 +4,9 @@ Each operation here is one verb of the documentation (register, enable, disable,
 the handshake, tells the bus of every step, and raises what went wrong with cause and remedy.
 """
 
+import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -56,6 +57,8 @@ __all__ = [
     "WayBack",
 ]
 
+logger = logging.getLogger(__name__)
+
 REGISTRY_FILE: Final = "state.sqlite3"
 INSTANCE_SETTING: Final = "instance_id"
 
@@ -104,6 +107,7 @@ class Host:
         self.forms = Forms(self.documents, self.values)
         self.client = AppClient(settings, self.bus, transport_for=transport_for)
         self.tasks = Tasks(self.documents)
+        self._group = group
         self.errands = Errands(
             settings,
             registry=registry,
@@ -111,7 +115,7 @@ class Host:
             url_of=self.url_of,
             bus=self.bus,
             tasks=self.tasks,
-            start=group.start_soon,
+            start=self.start,
         )
         self.webhooks = Webhooks(
             self.documents,
@@ -120,7 +124,7 @@ class Host:
             url_of=self.url_of,
             bus=self.bus,
             values=self.values,
-            start=group.start_soon,
+            start=self.start,
         )
         self.setup_checks = SetupChecks(
             self.documents,
@@ -140,6 +144,10 @@ class Host:
         self.updater = Updater(self)
         self.reports = Reports(self, group)
         self.resumption = Resumption(self, group)
+
+    def start(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something that nobody waits for; what goes wrong with it is told on the bus."""
+        self._group.start_soon(_supervised, self.bus, work)
 
     @cached_property
     def files(self) -> "Files":
@@ -467,6 +475,15 @@ class Host:
             on_progress=self.reports.show_progress,
             on_step=partial(self.operations.step, app.app_id),
         )
+
+
+async def _supervised(bus: EventBus, work: Callable[[], Awaitable[object]]) -> None:
+    """Do something that nobody waits for; what goes wrong with it must not end the host."""
+    try:
+        await work()
+    except Exception as error:
+        logger.exception("something in the background failed")
+        bus.emit(Notice("", f"unexpected {type(error).__name__} in the background: {error}"))
 
 
 async def _instance(registry: Registry) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from appapi_host.errors import (
@@ -487,3 +488,22 @@ async def test_update_goes_on_when_the_old_version_does_not_want_to_be_disabled(
         s.app.answer("/enabled", 200, {"error": "0"})  # an error for disabling only
         assert (await s.host.update(NEWER)).version == "2.0.0"
         assert any("did not want to be disabled" in notice.text for notice in s.kinds(Notice))
+
+
+async def test_what_goes_wrong_in_the_background_does_not_end_the_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with stage() as s:
+
+        async def fail() -> None:
+            raise RuntimeError("a bug of ours")
+
+        s.host.start(fail)
+        with anyio.fail_after(5):
+            while not s.kinds(Notice):
+                await anyio.lowlevel.checkpoint()
+        [notice] = s.kinds(Notice)
+        assert notice.text == "unexpected RuntimeError in the background: a bug of ours"
+        assert "something in the background failed" in caplog.text
+        s.app.answer("/init", 404)
+        assert (await s.register()).enabled

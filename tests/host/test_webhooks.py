@@ -129,6 +129,8 @@ async def test_events_arrive_in_the_order_in_which_they_happened() -> None:
         ({"uri": "no-address"}, "it is neither a path"),
         ({"uri": "ftp://127.0.0.1/x"}, "it is neither a path"),
         ({"uri": "http://127.0.0.1:1/x"}, "no connection"),
+        ({"uri": "http://[::1/x"}, "the address is malformed"),
+        ({"uri": "http://127.0.0.1:99999999/x"}, "the address is malformed"),
         ({"headers": {"X-My": "a\nb"}}, "its header 'X-My' cannot be sent"),
         ({"headers": {"X My": "a"}}, "its header 'X My' cannot be sent"),
         ({"headers": {"X-My": "ä"}}, "its header 'X-My' cannot be sent"),
