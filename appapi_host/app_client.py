@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import string
 import time
 from collections.abc import (
@@ -26,9 +27,10 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from appapi_host.app_connections import os_reason, without_userinfo
+from appapi_host.app_connections import os_reason, tls_context, without_userinfo
 from appapi_host.app_streams import AppStreams, StreamedAnswer
 from appapi_host.events import Direction, EventBus, Exchange, masked_headers
+from appapi_host.fronts import Front, front_of
 from appapi_host.records import AppRecord
 from appapi_host.settings import HostSettings
 from exapp_sdk.errors import TransportError
@@ -145,6 +147,7 @@ class AppClient:
         self._settings = settings
         self._bus = bus
         self._transport_for = transport_for
+        self._trusting: dict[str, httpx.AsyncHTTPTransport] = {}
         # Those of users share some.
         self._streams = AppStreams()
 
@@ -161,15 +164,13 @@ class AppClient:
         with anyio.CancelScope(shield=True):
             if "_single" in vars(self):
                 await self._single.aclose()
+            for transport in self._trusting.values():
+                await transport.aclose()
             await self._streams.aclose()
 
     @cached_property
     def _single(self) -> httpx.AsyncHTTPTransport:
-        # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
-        # cannot be told from one that is idle, and a POST must not be sent twice.
-        return httpx.AsyncHTTPTransport(
-            trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        return _single_transport()
 
     async def heartbeat(self, app: AppRecord, url: str) -> Answer:
         """`GET /heartbeat`, not signed.
@@ -302,8 +303,10 @@ class AppClient:
         started = time.perf_counter()
         try:
             await _ready()
-            request = _request(method, url + target, headers, content)
-            async with self._followed(app, request) as response:
+            front = front_of(app, url)
+            sent = front.headers(headers) if front else headers
+            request = _request(method, url + target, sent, content)
+            async with self._followed(app, request, front) as response:
                 exchange = replace(exchange, status=response.status_code)
                 self._emit(exchange, started)
                 yield StreamedAnswer(
@@ -347,8 +350,14 @@ class AppClient:
         own = self._transport_for(app) if self._transport_for else None
         if own is not None:
             return _streamed(own, method, url + target, headers, content)
+        front = front_of(app, url)
         return self._streams.stream(
-            url, method=method, target=target, headers=headers, content=content
+            url,
+            method=method,
+            target=target,
+            headers=front.raw_headers(headers) if front else headers,
+            content=content,
+            ca=front.ca if front else "",
         )
 
     def memory_app(self, app: AppRecord) -> Callable[..., Any] | None:
@@ -367,9 +376,13 @@ class AppClient:
         headers += [("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip")]
         return headers
 
-    def _transport(self, app: AppRecord | None) -> httpx.AsyncBaseTransport:
+    def _transport(self, app: AppRecord | None, front: Front | None) -> httpx.AsyncBaseTransport:
         own = self._transport_for(app) if app and self._transport_for else None
-        return own or self._single
+        if own or not front or not front.ca:
+            return own or self._single
+        if front.ca not in self._trusting:
+            self._trusting[front.ca] = _single_transport(tls_context(front.ca))
+        return self._trusting[front.ca]
 
     async def _call(
         self,
@@ -396,8 +409,10 @@ class AppClient:
         started = time.perf_counter()
         try:
             await _ready()
-            request = _request(method, url + target, headers, content)
-            async with self._followed(app, request) as response:
+            front = front_of(app, url) if app else None
+            sent = front.headers(headers) if front else headers
+            request = _request(method, url + target, sent, content)
+            async with self._followed(app, request, front) as response:
                 with _translated(method, url + target):
                     body = await _read(response)
         except BaseException as error:  # cancelled too, when the time is over
@@ -419,13 +434,17 @@ class AppClient:
 
     @asynccontextmanager
     async def _followed(
-        self, app: AppRecord | None, request: httpx.Request
+        self, app: AppRecord | None, request: httpx.Request, front: Front | None
     ) -> AsyncIterator[httpx.Response]:
         """Send, and follow redirects as AppAPI's HTTP library does."""
         first = f"{request.method} {request.url}"
+        try:
+            transport = self._transport(app, front)
+        except OSError as error:
+            raise TransportError(first, f"the CA file is of no use: {os_reason(error)}") from error
         for _ in range(MAX_REDIRECTS + 1):
             with _translated(request.method, str(request.url)):
-                response = await self._transport(app).handle_async_request(request)
+                response = await transport.handle_async_request(request)
             location = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not location:
                 try:
@@ -437,6 +456,14 @@ class AppClient:
             with _translated(request.method, str(request.url)):
                 request = _redirected(request, response.status_code, location)
         raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
+
+
+def _single_transport(context: ssl.SSLContext | None = None) -> httpx.AsyncHTTPTransport:
+    # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
+    # cannot be told from one that is idle, and a POST must not be sent twice.
+    return httpx.AsyncHTTPTransport(
+        verify=context or True, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+    )
 
 
 def php_json(value: Mapping[str, Any]) -> bytes:
@@ -475,7 +502,12 @@ def _redirected_headers(request: httpx.Request, target: httpx.URL) -> list[tuple
     )
     dropped = {"host", "content-length"}
     if not same_origin:
-        dropped |= {"authorization-app-api", "authorization", "cookie"}
+        dropped |= {
+            "authorization-app-api",
+            "authorization",
+            "x-original-authorization",
+            "cookie",
+        }
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in request.headers.raw

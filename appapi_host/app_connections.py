@@ -13,7 +13,7 @@ from anyio.abc import ByteStream
 
 from exapp_sdk.errors import TransportError
 
-__all__ = ["BROKEN", "connect", "netloc", "os_reason", "without_userinfo"]
+__all__ = ["BROKEN", "connect", "netloc", "os_reason", "tls_context", "without_userinfo"]
 
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """What using a connection raises when the other side is gone."""
@@ -21,12 +21,13 @@ BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-async def connect(url: str, what: str) -> ByteStream:
+async def connect(url: str, what: str, *, ca: str = "") -> ByteStream:
     """Open a connection.
 
     Args:
         url: where the app is; http or https.
         what: method and URL of the request, for the error.
+        ca: path of the CAs that are trusted; those of this machine if empty.
 
     Raises:
         TransportError: it cannot be had.
@@ -41,7 +42,7 @@ async def connect(url: str, what: str) -> ByteStream:
     try:
         if parts.scheme == "https":
             return await anyio.connect_tcp(
-                host, port, ssl_context=_tls(), tls_standard_compatible=False
+                host, port, ssl_context=tls_context(ca), tls_standard_compatible=False
             )
         stream = await anyio.connect_tcp(host, port)
     except (OSError, UnicodeError) as error:
@@ -84,6 +85,11 @@ def without_userinfo(url: str) -> str:
     return url
 
 
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+@lru_cache(maxsize=16)
+def tls_context(ca: str = "") -> ssl.SSLContext:
+    """What is trusted: the CAs in a file, or those of this machine.
+
+    Raises:
+        OSError: there is no such file, or nothing of use in it.
+    """
+    return ssl.create_default_context(cafile=ca or None)

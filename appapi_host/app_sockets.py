@@ -105,6 +105,7 @@ class AppSocket:
         headers: Sequence[tuple[bytes, bytes]],
         *,
         subprotocols: Sequence[str] = (),
+        ca: str = "",
     ) -> AsyncIterator["AppSocket"]:
         """Ask an app for a websocket, and hold it inside the block.
 
@@ -113,6 +114,7 @@ class AppSocket:
             target: path and query.
             headers: names and values; those of the handshake itself are not among them.
             subprotocols: what the client offers, in its order.
+            ca: path of the CAs that are trusted; those of this machine if empty.
 
         Raises:
             SocketRefused: the app answered with something else.
@@ -131,7 +133,7 @@ class AppSocket:
         for name, value in headers:
             request.headers[name.decode("latin-1")] = value.decode("latin-1")
         protocol.send_request(request)
-        stream = await connect(url, what)
+        stream = await connect(url, what, ca=ca)
         try:
             yield cls(stream, protocol, await _answered(stream, protocol, what))
         finally:

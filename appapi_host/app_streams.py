@@ -82,6 +82,7 @@ class AppStreams:
         target: str,
         headers: HeaderList,
         content: AsyncGenerator[bytes, None] | None,
+        ca: str = "",
     ) -> AbstractAsyncContextManager[StreamedAnswer]:
         """Send a request and hand out the answer while it arrives.
 
@@ -93,6 +94,7 @@ class AppStreams:
             target: path and query.
             headers: names and values.
             content: the body, in pieces; chunked unless the headers tell its length.
+            ca: path of the CAs that are trusted; those of this machine if empty.
 
         Raises:
             TransportError: the app cannot be reached, or breaks off; raised from the body too.
@@ -100,7 +102,7 @@ class AppStreams:
         what = f"{method} {without_userinfo(url)}{target}"
         is_chunked = content is not None and not _has_length(headers)
         head = _head(method, target, headers, url, what, is_chunked=is_chunked)
-        request = _Request(url, method, head, what, is_chunked=is_chunked)
+        request = _Request(url, method, head, what, is_chunked=is_chunked, ca=ca)
         return _Bodiless(self, request) if content is None else self._uploading(request, content)
 
     @asynccontextmanager
@@ -150,7 +152,9 @@ class AppStreams:
                     raise TransportError(request.what, _CLOSED, outcome_unknown=True) from None
                 continue
             return exchange
-        connection = _Connection(request.url, await connect(request.url, request.what))
+        connection = _Connection(
+            request.url, await connect(request.url, request.what, ca=request.ca)
+        )
         try:
             await connection.stream.send(request.head)
         except BaseException as error:
@@ -207,6 +211,7 @@ class _Request:
         head: ready to be sent.
         what: method and URL, for errors.
         is_chunked: the body goes in chunks.
+        ca: path of the CAs that are trusted; those of this machine if empty.
     """
 
     url: str
@@ -214,6 +219,7 @@ class _Request:
     head: bytes
     what: str
     is_chunked: bool
+    ca: str = ""
 
 
 class _Bodiless:

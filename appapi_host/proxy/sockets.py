@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appapi_host.app_sockets import ABNORMAL, NO_CODE, AppSocket, Closed, SocketRefused, is_sendable
 from appapi_host.errors import HostError
+from appapi_host.fronts import front_of
 from appapi_host.host import Host
 from appapi_host.proxy.admission import Passage
 from appapi_host.proxy.guard import Guard
@@ -86,11 +87,14 @@ class SocketRelay:
         async with anyio.create_task_group() as group:
             group.start_soon(tunnel.read_client, group.cancel_scope)
             try:
+                url = self._host.url_of(passage.app)
+                front = front_of(passage.app, url)
                 async with AppSocket.open(
-                    self._host.url_of(passage.app),
+                    url,
                     target,
-                    headers,
+                    front.raw_headers(headers) if front else headers,
                     subprotocols=scope.get("subprotocols") or (),
+                    ca=front.ca if front else "",
                 ) as socket:
                     self._tell(scope, passage, report, 101, headers)
                     given = _without_handshake(_answer_headers(socket.headers, passage, 101))

@@ -73,6 +73,22 @@ backend engine
   server engine unix@{socket}
 """
 
+# With TLS the proxy guards the ports of apps too, and gives them the header that it has used.
+_APPS = r"""
+frontend apps
+  bind {address}:{app_port}{tls}
+  http-request track-sc0 src table attempts
+  acl signed_in http_auth(app_api)
+  http-request return status 401 hdr WWW-Authenticate 'Basic realm="apps"' if !signed_in
+  http-request del-header Authorization
+  http-request set-header Authorization %[req.hdr(X-Original-Authorization)] if {{ req.hdr(X-Original-Authorization) -m found }}
+  http-request del-header X-Original-Authorization
+  default_backend apps
+
+backend apps
+  server app 127.0.0.1:{app_port}
+"""  # noqa: E501  # haproxy has no other way
+
 
 @dataclass(frozen=True)
 class SocketProxy:
@@ -95,6 +111,7 @@ def socket_proxy(
     address: str = "127.0.0.1",
     password: str = "pass-word1",
     certificate: Path | None = None,
+    app_port: int = 0,
 ) -> Iterator[SocketProxy]:
     """Haproxy in front of the unix socket of an engine.
 
@@ -104,12 +121,14 @@ def socket_proxy(
         address: where it listens.
         password: what it shall want.
         certificate: certificate and key in one file; then it speaks TLS.
+        app_port: an app listens there on 127.0.0.1, and is guarded too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     proxy = SocketProxy(free_port(), password)
     path, log = folder / "haproxy.cfg", folder / "haproxy.log"
     path.write_text(
-        _CONFIGURATION.format(
+        (_CONFIGURATION + (_APPS if app_port else "")).format(
+            app_port=app_port,
             user=USER,
             ours="nc_app_[a-zA-Z0-9_.-]+",
             address=address,

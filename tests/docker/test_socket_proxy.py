@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import pytest
 
 from appapi_host.info_xml import AppInfo
 from appapi_host.settings import HostSettings, Timeouts
-from appapi_host.testing import TestHost, live_host
+from appapi_host.testing import InstalledApp, TestHost, live_host
+from exapp_sdk.protocol.lifecycle import State
 from tests.docker.engines import accepts, free_port, process, until
-from tests.docker.reach import TLSEngine, docker_daemon, installed, refused
+from tests.docker.reach import TLSEngine, docker_daemon, installed, plain_info, refused
+from tests.docker.registry import Registry
 from tests.docker.socket_proxy import SocketProxy, socket_proxy
 
 pytestmark = pytest.mark.docker
@@ -59,6 +61,49 @@ async def test_app_is_installed_through_the_proxy_with_tls(
             additional_options={"OVERRIDE_APP_HOST": ""},
         )
         await host.host.check_daemon(daemon)
+
+
+@pytest.mark.parametrize("net", ["host", "bridge"])
+async def test_app_behind_the_proxy_with_tls_is_reached_through_it(
+    host: TestHost,
+    tls_engine: TLSEngine,
+    registry: Registry,
+    make_image: Callable[..., str],
+    tmp_path: Path,
+    net: str,
+) -> None:
+    # An address of this machine that is not its loopback: as good as another machine.
+    elsewhere = tls_engine.engine.gateway
+    names = f"subjectAltName=IP:{elsewhere}"
+    certificate = tls_engine.authority.server(f"apps-{net}", names=names).as_one_file
+    info = plain_info(registry=registry.address, image=make_image("quiet"))
+    with socket_proxy(
+        tmp_path / "proxy",
+        tls_engine.engine.socket,
+        address=elsewhere,
+        certificate=certificate,
+        app_port=info.port or 0,
+    ) as proxy:
+        daemon = docker_daemon(
+            host,
+            f"{elsewhere}:{proxy.port}",
+            net=net,
+            protocol="https",
+            nextcloud_url="http://host.test",
+            haproxy_password=proxy.password,
+            tls={"ca": str(tls_engine.authority.ca)},
+        )
+        await host.host.register_daemon(daemon)
+        record = await host.host.register(info, daemon=daemon.name)
+        assert record.state is State.ENABLED
+        assert host.host.url_of(record) == f"https://{elsewhere}:{info.port}"
+        app = InstalledApp(host, record)
+        assert (await app.get("/public/x")).status_code == 200
+        answer = await app.get("/headers", headers={"Authorization": "Bearer mine"})
+        assert answer.json()["authorization"] == "Bearer mine"
+        assert proxy.password not in str(host.events)
+        await app.unregister(rm_data=True)
+    assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])
 
 
 async def test_wrong_password_is_named(host: TestHost, proxy: SocketProxy) -> None:

@@ -25,11 +25,9 @@ import urllib3.exceptions
 from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.faults import EngineError, explain
 from appapi_host.deploy.docker.streams import CONNECT_SECONDS, StreamRefused, frames
+from appapi_host.fronts import PROXY_USER
 
-__all__ = ["FOREIGN", "PROXY_USER", "Attempt", "Connection", "translated"]
-
-PROXY_USER: Final = "app_api_haproxy_user"
-"""The name that AppAPI's socket proxy knows; only its password can be chosen."""
+__all__ = ["FOREIGN", "Attempt", "Connection", "translated"]
 
 OLDEST_VERSION: Final = (1, 40)
 """First API with `DeviceRequests`; Engine 19.03."""
