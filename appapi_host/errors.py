@@ -7,6 +7,7 @@ HostError
 ├── AlreadyExistsError      the id, name or port is taken
 ├── InfoError               info.xml or JSON info is missing or broken; names each problem
 ├── DeployError             the app could not be put in place; last lines of its output
+│   └── AppInterruptedError what it ran on went away under it, and is back
 ├── StepError               a step of the handshake failed; says which, why and what to try
 │   └── StepTimeout         it took longer than its limit
 └── RefusedError            the app refused to be enabled or disabled; its own words
@@ -20,6 +21,7 @@ from exapp_sdk.errors import ExAppError
 
 __all__ = [
     "AlreadyExistsError",
+    "AppInterruptedError",
     "BusyError",
     "DeployError",
     "HostError",
@@ -112,6 +114,10 @@ class InfoError(HostError):
 
 class DeployError(HostError):
     """The app could not be put in place or started."""
+
+
+class AppInterruptedError(DeployError):
+    """What the app ran on went away under it, and has started it again."""
 
 
 class StepError(HostError):

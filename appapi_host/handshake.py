@@ -18,6 +18,7 @@ import anyio
 from appapi_host.app_client import Answer, AppClient
 from appapi_host.deploy.base import DeployBackend
 from appapi_host.errors import (
+    AppInterruptedError,
     DeployError,
     HostError,
     NotFoundError,
@@ -55,6 +56,9 @@ _TAKEN: Final = (
     "something else starts is one for manual-install"
 )
 
+_ENDED: Final = "the app ended: "
+_LOOK_AT_LAST_LINES: Final = "its last lines should say why; start it by hand to try"
+
 T = TypeVar("T")
 
 # What a wrong answer to the heartbeat means. Statuses that are not here may be a server that is
@@ -64,6 +68,9 @@ _HOPELESS_STATUS: Final = frozenset({401, 403, 404, 405, 406, 410})
 
 class Handshake:
     """The conversation with one app.
+
+    Attributes:
+        remedy: what to try when the record says that it could not be enabled.
 
     Args:
         app_id: the app.
@@ -89,6 +96,7 @@ class Handshake:
         on_step: Callable[[str], Awaitable[None]],
     ) -> None:
         self.app_id = app_id
+        self.remedy = ""
         self._registry = registry
         self._client = client
         self._backend = backend
@@ -160,6 +168,7 @@ class Handshake:
         Raises:
             StepTimeout: neither within the limit.
             StepError: the app reported an error, or ended.
+            AppInterruptedError: it was started again, and does not know that it shall initialize.
             RefusedError: it initialized but refused to be enabled.
             NotFoundError: it was unregistered meanwhile.
         """
@@ -198,7 +207,7 @@ class Handshake:
         raise StepError(
             step,
             app.failure or app.status.error,
-            remedy="the text comes from the app; its log says more" if step == "init" else "",
+            remedy=_remedy(step, app.failure),
             output=await self._output(app),
         )
 
@@ -217,8 +226,10 @@ class Handshake:
             )
             await self.wait_for_heartbeat()
         except StepError as error:
+            self.remedy = error.remedy
             return await self._settle(Event.ENABLE_FAILED, f"{error.step}: {error.cause}")
         except DeployError as error:
+            self.remedy = error.remedy
             self._bus.emit(StepFailed(self.app_id, "start", error.cause, error.remedy))
             return await self._settle(Event.ENABLE_FAILED, f"start: {error.cause}")
         await self._on_step("enabled")
@@ -404,7 +415,7 @@ class Handshake:
     async def _end_of(self, app: AppRecord) -> str:
         """How an app ended that did not answer, or why nobody can know; empty if it did not end."""
         with anyio.move_on_after(_END_SECONDS), suppress(HostError):
-            return f"the app ended: {await self._backend.exited(app)}"
+            return f"{_ENDED}{await self._backend.exited(app)}"
         try:
             await self._backend.is_gone(app)
         except DeployError as away:
@@ -414,16 +425,14 @@ class Handshake:
     async def _unless_ended(self, app: AppRecord, step: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work, but fail at once when the app ends before the work does."""
         results: list[T] = []
-        errors: list[Exception] = []
+        errors: list[HostError] = []
         ended = ""
 
         async def run() -> None:
             # Carried out by hand: a task group would wrap the error into a group.
             try:
                 results.append(await work())
-            except DeployError as error:
-                errors.append(StepError(step, error.cause, remedy=error.remedy))
-            except (StepError, NotFoundError) as error:
+            except HostError as error:
                 errors.append(error)
             group.cancel_scope.cancel()
 
@@ -431,8 +440,8 @@ class Handshake:
             nonlocal ended
             try:
                 ended = await self._backend.exited(app)
-            except DeployError as error:
-                errors.append(StepError(step, error.cause, remedy=error.remedy))
+            except HostError as error:
+                errors.append(error)
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
@@ -440,13 +449,15 @@ class Handshake:
             group.start_soon(watch)
         if results:
             return results[0]
-        if errors:
+        if errors and (
+            isinstance(errors[0], AppInterruptedError) or not isinstance(errors[0], DeployError)
+        ):
             raise errors[0]
+        if errors:  # of what the app runs on
+            output = await self._output(app)
+            raise StepError(step, errors[0].cause, remedy=errors[0].remedy, output=output)
         raise StepError(
-            step,
-            f"the app ended: {ended}",
-            remedy="its last lines should say why; start it by hand to try",
-            output=await self._output(app),
+            step, f"{_ENDED}{ended}", remedy=_LOOK_AT_LAST_LINES, output=await self._output(app)
         )
 
     async def _is_gone(self, app: AppRecord) -> bool:
@@ -465,6 +476,15 @@ class Handshake:
         if app is None:
             raise NotFoundError(f"ExApp {self.app_id} was unregistered meanwhile.")
         return app
+
+
+def _remedy(step: str, failure: str) -> str:
+    """What to try when the record says why a step has failed."""
+    if failure.startswith(_ENDED):
+        return _LOOK_AT_LAST_LINES
+    if step != "init" or failure.startswith("POST "):
+        return ""
+    return "the text comes from the app; its log says more"
 
 
 class _Step:

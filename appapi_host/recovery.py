@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from appapi_host.errors import HostError, NotFoundError, StepError
+from appapi_host.errors import (
+    AppInterruptedError,
+    DeployError,
+    HostError,
+    NotFoundError,
+    StepError,
+)
 from appapi_host.events import AppEnded, Notice, StepFailed
 from appapi_host.operations import Operation, Verb
 from appapi_host.records import AccessLevel, AppRecord, Route
@@ -57,7 +63,8 @@ class Recovery:
 
     def __init__(self, host: "Host") -> None:
         self._host = host
-        self._followed: dict[str, Any] = {}
+        self._followed: dict[str, tuple[object, anyio.CancelScope]] = {}
+        self._resumed: set[str] = set()
         self._warned: set[tuple[str, float]] = set()
         self._away: dict[str, float] = {}
         self.grace = _GRACE_SECONDS
@@ -273,18 +280,53 @@ class Recovery:
 
     def _follow(self, app: AppRecord, group: TaskGroup) -> None:
         """Wait for the end of each app that runs, once for each of its starts."""
-        if app.state not in (State.ENABLED, State.INITIALIZING):
-            self._followed.pop(app.app_id, None)
+        if app.app_id in self._resumed:
             return
-        if self._followed.get(app.app_id) != app.deployment:
-            self._followed[app.app_id] = app.deployment
-            group.start_soon(self.follow_end, app)
+        known, scope = self._followed.get(app.app_id, (None, None))
+        is_followed = app.state in (State.ENABLED, State.INITIALIZING)
+        # Once it is enabled, another end counts: its engine may start it again.
+        wanted = (app.state, app.deployment) if is_followed else None
+        if wanted == known:
+            return
+        if scope is not None:
+            scope.cancel()
+        self._followed.pop(app.app_id, None)
+        if wanted is not None:
+            scope = anyio.CancelScope()
+            self._followed[app.app_id] = wanted, scope
+            group.start_soon(self._follow_within, scope, app)
+
+    async def _follow_within(self, scope: anyio.CancelScope, app: AppRecord) -> None:
+        with scope:
+            await self.follow_end(app)
+
+    async def _end_of(self, app: AppRecord) -> str:
+        """Wait for the end of an app; one that is interrupted in its init begins that anew."""
+        backend = self._host.backend(app)
+        while True:
+            try:
+                return await backend.exited(app)
+            except AppInterruptedError as error:
+                self._resumed.add(app.app_id)
+                try:
+                    await self._host.installer.resume(app, error)
+                except AppInterruptedError:
+                    pass
+                except StepError as failed:
+                    return failed.cause
+                finally:
+                    self._resumed.discard(app.app_id)
+                app = await self._host.app(app.app_id)
+            except DeployError as error:
+                if app.state is not State.INITIALIZING:
+                    raise
+                return error.cause
 
     async def follow_end(self, app: AppRecord) -> None:
         """Wait for the end of an app, and record it unless somebody has wanted it."""
         try:
             backend = self._host.backend(app)
-            how = await backend.exited(app)
+            how = await self._end_of(app)
             await anyio.sleep(self.grace)
             while operation := await self._host.operations.of(app.app_id):
                 # Somebody may be about to stop or replace it; the record tells in the end.
@@ -307,12 +349,13 @@ class Recovery:
             status = current.status.failed(f"the app ended: {how}")
             return current.after(Event.INTERRUPTED, status=status, failure=text)
 
-        try:
-            current = await self._host.registry.apply(app.app_id, change)
-        except NotFoundError:
-            return
-        if ended and current.state is State.FAILED:
-            self._host.bus.emit(AppEnded(app.app_id, app.state.value, how, tuple(output)))
+        with anyio.CancelScope(shield=True):  # the change itself ends our watch
+            try:
+                current = await self._host.registry.apply(app.app_id, change)
+            except NotFoundError:
+                return
+            if ended and current.state is State.FAILED:
+                self._host.bus.emit(AppEnded(app.app_id, app.state.value, how, tuple(output)))
 
 
 def was_never_deployed(app: AppRecord) -> bool:

@@ -30,8 +30,8 @@ class Timeouts:
         stop: from asking a process to end until it is killed.
         busy: how long an operation waits for another process to end its own on the same app.
         stuck: an operation without any progress for so long is worth a warning.
-        away: how long an engine may be away, for instance to be restarted, before whoever waits
-            for one of its apps to come up gives up.
+        away: how long an engine may be away, for instance to be restarted, before an operation
+            that it was in the middle of is given up.
         check: how long an engine may take to say that it is there, and how its networks are.
     """
 

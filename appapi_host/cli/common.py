@@ -19,6 +19,7 @@ __all__ = [
     "BUSY_VARIABLE",
     "DATA_DIR_VARIABLE",
     "DEFAULT_PORT",
+    "ENGINE_VARIABLE",
     "HEARTBEAT_VARIABLE",
     "INIT_VARIABLE",
     "NEXTCLOUD_VARIABLE",
@@ -35,6 +36,7 @@ __all__ = [
 
 DATA_DIR_VARIABLE: Final = "APPAPI_HOST_DATA_DIR"
 BUSY_VARIABLE: Final = "APPAPI_HOST_BUSY_TIMEOUT"
+ENGINE_VARIABLE: Final = "APPAPI_HOST_ENGINE_TIMEOUT"
 HEARTBEAT_VARIABLE: Final = "APPAPI_HOST_HEARTBEAT_TIMEOUT"
 INIT_VARIABLE: Final = "APPAPI_HOST_INIT_TIMEOUT"
 NEXTCLOUD_VARIABLE: Final = "APPAPI_HOST_NEXTCLOUD_VERSION"
@@ -59,13 +61,20 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_data_dir("appapi_host", appauthor=False))
 
 
-def timeouts(*, heartbeat: float | None, init: float | None, busy: float | None = None) -> Timeouts:
+def timeouts(
+    *,
+    heartbeat: float | None,
+    init: float | None,
+    busy: float | None = None,
+    away: float | None = None,
+) -> Timeouts:
     """The limits of the handshake; None keeps the default."""
     default = Timeouts()
     return Timeouts(
         heartbeat=default.heartbeat if heartbeat is None else heartbeat,
         init=default.init if init is None else init,
         busy=default.busy if busy is None else busy,
+        away=default.away if away is None else away,
     )
 
 
@@ -77,7 +86,7 @@ def timeouts_from(environ: Mapping[str, str]) -> Timeouts:
     """
     seconds: dict[str, float | None] = {}
     problems = []
-    for name in (HEARTBEAT_VARIABLE, INIT_VARIABLE, BUSY_VARIABLE):
+    for name in (HEARTBEAT_VARIABLE, INIT_VARIABLE, BUSY_VARIABLE, ENGINE_VARIABLE):
         text = environ.get(name, "").strip()
         seconds[name] = None
         if text:
@@ -91,6 +100,7 @@ def timeouts_from(environ: Mapping[str, str]) -> Timeouts:
         heartbeat=seconds[HEARTBEAT_VARIABLE],
         init=seconds[INIT_VARIABLE],
         busy=seconds[BUSY_VARIABLE],
+        away=seconds[ENGINE_VARIABLE],
     )
 
 

@@ -65,13 +65,13 @@ class _Repair:
         async with opened(settings) as host:
             with host.bus.subscribed(self._see):
                 await host.recover()
-            await self._operations(host)
+            busy = await self._operations(host)
             apps = await host.registry.apps()
             for app in apps:
                 self._app(app)
             known = {app.app_id for app in apps}
             for daemon in await host.registry.daemons():
-                await self._daemon(host, daemon, known)
+                await self._daemon(host, daemon, known, busy)
         for name in self.remove:
             self.console.labelled("warning", f"there is nothing {name} to remove")
             self.left += 1
@@ -82,13 +82,16 @@ class _Repair:
         if isinstance(event, Notice):
             self.console.labelled("settled", event.text, event.app_id)
 
-    async def _operations(self, host: Host) -> None:
-        for operation in await host.operations.all():
+    async def _operations(self, host: Host) -> set[str]:
+        """Show what is going on; returns the apps that somebody is at work on."""
+        operations = await host.operations.all()
+        for operation in operations:
             self.console.labelled(
                 "at work",
                 f"process {operation.pid} is about to {operation.verb} {operation.app_id} "
                 f"(step {operation.step})",
             )
+        return {operation.app_id for operation in operations}
 
     def _app(self, app: AppRecord) -> None:
         if not app.daemon.accepts_deploy_id:
@@ -102,7 +105,7 @@ class _Repair:
             self.left += 1
             self.console.labelled("app", f"{app.app_id} has failed: {app.failure}")
 
-    async def _daemon(self, host: Host, daemon: Daemon, known: set[str]) -> None:
+    async def _daemon(self, host: Host, daemon: Daemon, known: set[str], busy: set[str]) -> None:
         try:
             backend = host.backend(daemon)
             leftovers = await backend.leftovers(daemon, known)
@@ -111,6 +114,8 @@ class _Repair:
             self.console.labelled("daemon", f"{daemon.name}: {error.cause}")
             return
         for leftover in leftovers:
+            if leftover.app_id in busy:
+                continue
             if not self._is_wanted_gone(leftover):
                 self.left += not leftover.is_data
                 what = "kept data" if leftover.is_data else "left over"

@@ -43,7 +43,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that this host made for an app that is not registered.
+    """Something that this host made for an app that is not registered, or does not use it.
 
     Args:
         kind: `process`, `container`, `volume`, `folder`.
@@ -172,7 +172,7 @@ class DeployBackend(Protocol):
         ...
 
     async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
-        """What this host made on a daemon for apps other than those.
+        """What this host made on a daemon for apps other than those, or they do not use.
 
         Raises:
             HostError: the daemon cannot be asked.

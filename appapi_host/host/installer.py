@@ -4,6 +4,7 @@ import secrets
 import string
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from appapi_host.deploy.base import DeployBackend, Deployment
 from appapi_host.deploy.environment import build_environment
 from appapi_host.errors import (
     AlreadyExistsError,
+    AppInterruptedError,
     DeployError,
     HostError,
     NotFoundError,
@@ -36,6 +38,8 @@ __all__ = ["Installer", "Mount"]
 
 _SECRET_ALPHABET: Final = string.ascii_letters + string.digits + "+/"
 _SECRET_LENGTH: Final = 128
+_INTERRUPTIONS: Final = 3
+"""How often an app is asked to initialize that is started again in the middle of it."""
 
 Mount = tuple[str, str, str]
 """Source, target and mode (`rw` or `ro`)."""
@@ -196,6 +200,8 @@ class Installer:
             await handshake.wait_for_heartbeat()
         except StepError as error:
             await self.record_failure(app.app_id, Event.HEARTBEAT_FAILED, error)
+            with suppress(DeployError):  # nobody asks it any more
+                await self._host.backend(app).stop(app)
             raise
         return await handshake.begin_init()
 
@@ -205,9 +211,46 @@ class Installer:
             return await self._wait_for_init(self._host.handshake(app))
         return app
 
+    async def resume(self, app: AppRecord, error: AppInterruptedError) -> None:
+        """Initialize an app anew that was started again; one process does that for all.
+
+        Args:
+            app: as it was when that was noticed.
+            error: why.
+
+        Raises:
+            StepError: it did not come up.
+            AppInterruptedError: once more.
+        """
+        operation = await self._host.operations.of(app.app_id)
+        if operation is not None and self._host.operations.owns(operation):
+            await self._begin_init_again(app, error)
+            return
+        async with self._host.turns.take(app.app_id, Verb.ENABLE, "start"):
+            await self._begin_init_again(app, error)
+
+    async def _begin_init_again(self, app: AppRecord, error: AppInterruptedError) -> None:
+        current = await self._host.app(app.app_id)
+        began = current.status.init_start_time
+        if current.state is not State.INITIALIZING or began != app.status.init_start_time:
+            return
+        self._host.warn(app.app_id, f"{error.cause}; it is initialized anew")
+        await self._host.handshake(current).resume_init()
+
     async def _wait_for_init(self, handshake: Handshake) -> AppRecord:
+        interrupted: AppInterruptedError | None = None
+        app = await self._host.app(handshake.app_id)
         try:
-            return await handshake.wait_for_init()
+            for _ in range(_INTERRUPTIONS):
+                try:
+                    if interrupted is not None:
+                        await self.resume(app, interrupted)
+                        app = await self._host.app(handshake.app_id)
+                    return await handshake.wait_for_init()
+                except AppInterruptedError as error:
+                    interrupted = error
+            assert interrupted is not None
+            raise StepError("init", interrupted.cause) from interrupted
         except RefusedError:
             raise  # recorded by the enable sequence itself
         except StepError as error:

@@ -45,13 +45,14 @@ class Switch:
             app_id,
             lambda app: app.after(Event.ENABLE, status=replace(app.status, error=""), enabled=True),
         )
-        app = await self._host.handshake(app).enable()
+        handshake = self._host.handshake(app)
+        app = await handshake.enable()
         if app.state is State.ENABLED:
             return app
         output = await self._host.backend(app).last_output(app, lines=OUTPUT_LINES)
         if app.state is State.DISABLED:
             raise RefusedError(app.failure, output=output)
-        raise StepError("enabled", app.failure, output=output)
+        raise StepError("enabled", app.failure, remedy=handshake.remedy, output=output)
 
     async def disable(self, app_id: str) -> AppRecord:
         """Switch an app off; see `Host.disable()`."""

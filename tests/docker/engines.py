@@ -116,7 +116,7 @@ def accepts(address: str | tuple[str, int]) -> bool:
     return True
 
 
-def _answers(path: Path) -> bool:
+def is_answering(path: Path) -> bool:
     """Whether an engine is up; its socket accepts connections before that."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(START_SECONDS)
@@ -152,7 +152,7 @@ def docker_engine(
             *("-H", f"unix://{path}", *options),
         ]
         with process(words, log) as started:
-            until(lambda: _answers(path), started, log)
+            until(lambda: is_answering(path), started, log)
             engine = DockerEngine(path, bridge, gateway, started, log)
             try:
                 yield engine

@@ -32,6 +32,10 @@ SAID_BY_LIBRARIES = [
     ("timeout", "ReadTimeout: HTTPConnectionPool(…): Read timed out. (read timeout=30)"),
     ("dropped", "IncompleteRead(0 bytes read)"),
     ("dropped", "RemoteDisconnected: Remote end closed connection without response"),
+    (
+        "dropped",
+        "ConnectionError: Remote end closed connection without response | ProtocolError: …",
+    ),
     ("credential-helper", "DockerException: Credentials store error: StoreError('…')"),
     ("connection", "something that nobody has seen yet"),
 ]

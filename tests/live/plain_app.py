@@ -3,7 +3,8 @@
 Modes: `init` (reports progress), `die` (on `GET /die`), `children` (one in its session, one outside
 of it, their ids printed), `leak` (prints its secret), `html`, `exit`, `deaf` (never listens),
 `refuse` (to be enabled), `cling` (refuses to be disabled), `fail` (its init), `vanish` (while it
-prepares), `stubborn` (ignores SIGTERM, `/enabled` and its init).
+prepares), `stubborn` (ignores SIGTERM, `/enabled` and its init), `brief` (ends after its
+heartbeat), `crash` (ends in its init), `idle` (its init never ends unless there is `/ready`).
 """
 
 import base64
@@ -15,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 MODE = os.environ.get("MODE", "")
 ID, SECRET, VERSION = os.environ["APP_ID"], os.environ["APP_SECRET"], os.environ["APP_VERSION"]
@@ -68,20 +70,29 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, "<html>It works!</html>", "text/html")
             else:
                 self.answer(200, '{"status": "ok"}')
+                if MODE == "brief":
+                    say("that was all")
+                    os._exit(5)
         elif self.path == "/die" and MODE == "die":
             say("dying now")
             os._exit(7)
         else:
-            self.answer(200, json.dumps({"path": self.path, "mode": MODE}))
+            seen = {"authorization": self.headers["Authorization"]}
+            self.answer(200, json.dumps({"path": self.path, "mode": MODE} | seen))
 
     def do_POST(self) -> None:
-        if MODE not in ("init", "fail", "stubborn", "vanish"):
+        if MODE not in ("init", "fail", "stubborn", "vanish", "crash", "idle"):
             self.answer(404, "{}")
             return
         self.answer(200, "{}")
         if MODE == "vanish":
             os.kill(os.getpid(), signal.SIGKILL)
-        if MODE != "stubborn":
+        if MODE == "crash":
+            say("the model is broken")
+            os._exit(6)
+        if MODE == "idle" and not Path("/ready").exists():
+            say("preparing")
+        elif MODE != "stubborn":
             threading.Thread(target=prepare, daemon=True).start()
 
     def do_PUT(self) -> None:

@@ -3,14 +3,14 @@
 What we made carries labels, and only that is ever changed or removed, see `Owned`.
 """
 
+import errno
 import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import anyio
 import anyio.to_thread
@@ -19,17 +19,21 @@ from appapi_host.deploy.base import DeployBackend, Deployment, Leftover, ReportP
 from appapi_host.deploy.docker import certificates, images
 from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.container import (
+    VERSION_LABEL,
     Placement,
     app_url,
     body_of,
     container_name,
     create_body,
+    earlier_body,
     labels_of,
     network_of,
+    previous_name,
     volume_name,
 )
 from appapi_host.deploy.docker.endings import Endings
 from appapi_host.deploy.docker.engine import Engine, EngineError
+from appapi_host.deploy.docker.faults import explain
 from appapi_host.deploy.docker.networks import check_way_back, find_gateway
 from appapi_host.deploy.docker.owned import Owned
 from appapi_host.deploy.docker.watching import ContainerState, Watcher
@@ -42,6 +46,9 @@ from exapp_sdk.protocol.lifecycle import State
 
 __all__ = ["DockerBackend"]
 
+_ATTEMPTS: Final = 3
+"""How often a deployment is begun whose engine goes away in the middle, and comes back."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Site:
@@ -52,6 +59,23 @@ class _Site:
     owned: Owned
     endings: Endings
     certificates: certificates.Plans
+
+
+@dataclass(slots=True)
+class _Made:
+    """What a deployment has made so far.
+
+    Args:
+        creation: marks the volume as new.
+        container: its id.
+        owns_volume: the volume is ours.
+        is_volume_new: it was not there before.
+    """
+
+    creation: str
+    container: str = ""
+    owns_volume: bool = False
+    is_volume_new: bool = False
 
 
 class DockerBackend(DeployBackend):
@@ -132,36 +156,31 @@ class DockerBackend(DeployBackend):
             await self.prepare(deployment, report)
             image = self._images.pop(app.app_id)
         site = self._at(app.daemon)
-        engine, watcher = site.engine, site.watcher
+        engine = site.engine
         creation = secrets.token_hex(8)
         labels = labels_of(app, self.instance)
-        owns_volume, is_new = await site.owned.create_volume(app, labels, creation)
-        container = ""
+        body = create_body(
+            deployment,
+            image,
+            labels=labels,
+            placement=Placement(engine.address, engine.is_podman, _has_ipv6(engine)),
+        )
+        made = _Made(creation)
         try:
-            body = create_body(
-                deployment,
-                image,
-                labels=labels,
-                placement=Placement(engine.address, engine.is_podman, _has_ipv6(engine)),
-            )
-            container = await site.owned.create(app, body)
-            await report(96)
-            reference = container_name(app.app_id) if engine.is_proxied else container
-            await self._install_certificates(site, app, image, reference)
-            await report(98)
-            await watcher.begin()
-            watcher.forget(reference)
-            await engine.start(reference)
-            site.endings.begun(reference)
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    await self._put_in_place(site, app, body, made, report)
+                    break
+                except EngineError as error:
+                    if not error.is_unreachable or attempt == _ATTEMPTS:
+                        raise
+                    if not await engine.is_back():
+                        raise engine.gone() from error
         except BaseException:
-            with anyio.CancelScope(shield=True), suppress(EngineError):
-                if container:
-                    name = container_name(app.app_id) if engine.is_proxied else container
-                    await engine.remove(name)
-                if is_new:
-                    await engine.remove_volume(volume_name(app.app_id))
+            with anyio.CancelScope(shield=True):
+                await self._take_back(site, app, made)
             raise
-        return {"container": container, "image": image, "owns_volume": owns_volume}
+        return {"container": made.container, "image": image, "owns_volume": made.owns_volume}
 
     async def start(self, app: AppRecord) -> Mapping[str, Any]:
         """Start the container if it does not run.
@@ -202,9 +221,8 @@ class DockerBackend(DeployBackend):
             is_starting = state.health == "starting" and not engine.is_podman
             return not (is_starting and state.exists)
 
-        patience = self._settings.timeouts.away
         try:
-            state = await watcher.until(container, is_settled, patience=patience)
+            state = await watcher.until(container, is_settled)
         except EngineError as error:
             raise StepError("heartbeat", error.cause, remedy=error.remedy) from error
         if state.health == "unhealthy":
@@ -250,8 +268,8 @@ class DockerBackend(DeployBackend):
             if found is not None:
                 self._kept[app.app_id] = found
             return
-        await site.owned.remove(app, _previous(app.app_id))
-        await engine.rename(container, _previous(app.app_id))
+        await site.owned.remove(app, previous_name(app.app_id))
+        await engine.rename(container, previous_name(app.app_id))
 
     async def restore(self, app: AppRecord) -> Mapping[str, Any]:
         """Remove the new container, and start the one that was set aside.
@@ -262,11 +280,16 @@ class DockerBackend(DeployBackend):
         site = self._at(app.daemon)
         engine = site.engine
         name = container_name(app.app_id)
+        body = None
         if kept := self._kept.pop(app.app_id, None):
+            body = body_of(kept)
+        elif engine.is_proxied:
+            body = await self._body_before(site, app)
+        if body is not None:
             await site.owned.remove(app, name)
-            await engine.create(name, body_of(kept))
+            await engine.create(name, body)
             return await self.start(app)
-        aside = await site.owned.named(app, _previous(app.app_id))
+        aside = await site.owned.named(app, previous_name(app.app_id))
         if aside is not None:
             await site.owned.remove(app, name)
             await engine.rename(aside, name)
@@ -277,7 +300,7 @@ class DockerBackend(DeployBackend):
         site = self._at(app.daemon)
         engine = site.engine
         if self._kept.pop(app.app_id, None) is None and not engine.is_proxied:
-            await site.owned.remove(app, _previous(app.app_id))
+            await site.owned.remove(app, previous_name(app.app_id))
 
     async def remove(self, app: AppRecord, *, data: bool) -> None:
         """Remove the container, with `data` the volume too; what is gone already is no error.
@@ -299,7 +322,7 @@ class DockerBackend(DeployBackend):
                 if error.kind != "in-use":
                     raise
                 # An update was left in the middle: the older container still has it.
-                await site.owned.remove(app, _previous(app.app_id))
+                await site.owned.remove(app, previous_name(app.app_id))
                 await site.owned.remove_volume(app)
 
     async def leftovers(self, daemon: Daemon, app_ids: Collection[str]) -> list[Leftover]:
@@ -362,10 +385,61 @@ class DockerBackend(DeployBackend):
 
     # The middle of it
 
+    async def _put_in_place(
+        self,
+        site: _Site,
+        app: AppRecord,
+        body: Mapping[str, Any],
+        made: _Made,
+        report: ReportProgress,
+    ) -> None:
+        """Create volume and container and start that; may be done again when it was interrupted."""
+        made.owns_volume, made.is_volume_new = await site.owned.create_volume(
+            app, body["Labels"], made.creation
+        )
+        made.container = await site.owned.create(app, body)
+        reference = container_name(app.app_id) if site.engine.is_proxied else made.container
+        await report(96)
+        await self._install_certificates(site, app, str(body["Image"]), reference)
+        await report(98)
+        await site.watcher.begin()
+        site.watcher.forget(reference)
+        _check_port(app, site.engine)
+        await site.engine.start(reference)
+        site.endings.begun(reference)
+
+    async def _body_before(self, site: _Site, app: AppRecord) -> dict[str, Any] | None:
+        """The body for a version whose container another process has replaced, else None."""
+        name = container_name(app.app_id)
+        found = await site.engine.container(name)
+        image = str(app.deployment.get("image") or "")
+        if not found or not image or await site.owned.named(app, name) is None:
+            return None
+        if found["Config"]["Labels"].get(VERSION_LABEL) == app.version:
+            return None
+        return earlier_body(found, image, app.version)
+
+    async def _take_back(self, site: _Site, app: AppRecord, made: _Made) -> None:
+        """Remove what a deployment has made that failed."""
+        try:
+            if made.container:
+                name = container_name(app.app_id) if site.engine.is_proxied else made.container
+                await site.engine.remove(name)
+            if made.is_volume_new:
+                await site.engine.remove_volume(volume_name(app.app_id))
+        except EngineError:
+            self._warn(
+                app.app_id,
+                f"what was made of it on {site.engine.shown} is still there: register the app "
+                "again, or have it removed by `repair --remove`",
+            )
+
     def _at(self, daemon: Daemon) -> "_Site":
         address = Address.of(daemon, os.environ)
         if address not in self._sites:
-            engine = Engine(address)
+            engine = Engine(
+                address, patience=self._settings.timeouts.away, tell=partial(self._warn, "")
+            )
             watcher = Watcher(engine)
             self._sites[address] = _Site(
                 engine,
@@ -418,9 +492,21 @@ class DockerBackend(DeployBackend):
         self._bus.emit(Notice(app_id, text))
 
 
-def _previous(app_id: str) -> str:
-    """Name of a container that was set aside during an update."""
-    return f"{container_name(app_id)}_previous"
+def _check_port(app: AppRecord, engine: Engine) -> None:
+    """See whether an app can have its port; what has it would be taken for the app.
+
+    Raises:
+        EngineError: somebody else listens there.
+    """
+    if network_of(app.daemon) != "host" or not engine.address.is_local:
+        return  # elsewhere the engine says it, or we cannot know
+    try:
+        socket.create_server(("127.0.0.1", app.port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise explain(
+                engine.shown, f"127.0.0.1:{app.port}: address already in use", status=500
+            ) from error
 
 
 def _has_ipv6(engine: Engine) -> bool:

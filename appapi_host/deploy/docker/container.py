@@ -26,8 +26,10 @@ __all__ = [
     "body_of",
     "container_name",
     "create_body",
+    "earlier_body",
     "labels_of",
     "network_of",
+    "previous_name",
     "storage_path",
     "volume_name",
 ]
@@ -69,6 +71,11 @@ class Placement:
 def container_name(app_id: str) -> str:
     """Name of an app's container, the same as AppAPI's."""
     return f"nc_app_{app_id}"
+
+
+def previous_name(app_id: str) -> str:
+    """Name of a container that was set aside during an update."""
+    return f"{container_name(app_id)}_previous"
 
 
 def volume_name(app_id: str) -> str:
@@ -156,6 +163,24 @@ def body_of(found: Mapping[str, Any]) -> dict[str, Any]:
     }
     if aliases:
         body["NetworkingConfig"] = {"EndpointsConfig": aliases}
+    return body
+
+
+def earlier_body(found: Mapping[str, Any], image: str, version: str) -> dict[str, Any]:
+    """The body for a container of another version than the one that is there.
+
+    Args:
+        found: what the engine says about that.
+        image: of the other version.
+        version: the other version.
+    """
+    body = body_of(found)
+    body["Image"] = image
+    body["Labels"] = {**body["Labels"], VERSION_LABEL: version}
+    body["Env"] = [
+        f"APP_VERSION={version}" if pair.startswith("APP_VERSION=") else pair
+        for pair in body["Env"]
+    ]
     return body
 
 

@@ -1,14 +1,16 @@
 """How containers end, and whether they begin again."""
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
 
 from appapi_host.deploy.docker.engine import Engine, EngineError
+from appapi_host.deploy.docker.faults import explain
 from appapi_host.deploy.docker.watching import ContainerState, Watcher
+from appapi_host.errors import AppInterruptedError
 from appapi_host.records import AppRecord
 from appapi_host.settings import Timeouts
 from exapp_sdk.protocol.lifecycle import State
@@ -17,6 +19,30 @@ __all__ = ["Endings"]
 
 _SETTLED: Final = frozenset({State.ENABLED, State.DISABLED, State.DISABLING})
 """Where the engine's own restarts are welcome; before, an end is a failure to be looked at."""
+
+_NOT_OUR_PLATFORM: Final = "exec format error"
+"""What the kernel says about a program for another processor."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Since when a container runs.
+
+    Args:
+        restarts: how often the engine had started it again by then.
+        started: when it was started last, in the engine's words; empty if nobody has looked.
+    """
+
+    restarts: int = 0
+    started: str = ""
+
+    def is_over(self, state: ContainerState) -> bool:
+        """Whether it does not run any more, or does so again."""
+        if not self.started:
+            self.started = state.started
+        return (
+            not state.is_running or state.restarts > self.restarts or state.started != self.started
+        )
 
 
 class Endings:
@@ -41,11 +67,11 @@ class Endings:
         self._watcher = watcher
         self._timeouts = timeouts
         self._warn = warn
-        self._restarts: dict[str, int] = {}
+        self._runs: dict[str, _Run] = {}
 
     def begun(self, container: str) -> None:
         """A container was started on purpose: restarts are counted anew."""
-        self._restarts[container] = 0
+        self._runs[container] = _Run()
 
     async def ended(self, app: AppRecord, container: str) -> str:
         """Wait until the container has ended.
@@ -53,47 +79,110 @@ class Endings:
         Before the app is enabled, its first end counts and the engine is kept from starting it
         again: the app would never get its init. Later, restarts by the engine are told only.
 
-        Raises:
-            EngineError: the engine was away for too long while the app was to come up.
+        An engine that is stopped ends its containers too. It is waited for, for ever once the app
+        is enabled, and it starts again what has run.
 
         Returns:
             `exit code 1`, `killed for its memory (exit code 137)`, `removed`.
+
+        Raises:
+            AppInterruptedError: the engine was restarted while the app initialized.
+            EngineError: the engine has gone before the app was enabled, or cannot be asked.
         """
-        # Whoever waits for an app to come up wants to know; an app that is up can be waited for.
-        patience = math.inf if app.state in _SETTLED else self._timeouts.away
-        before = await self._watcher.until(container, lambda _: True, patience=patience)
-        restarts = self._restarts.setdefault(container, before.restarts)
-
-        def is_over(state: ContainerState) -> bool:
-            return not state.is_running or state.restarts > restarts
-
-        state = await self._watcher.until(container, is_over, patience=patience)
-        text = self._how(container, state)
-        if app.state not in _SETTLED and state.exists:
-            with anyio.CancelScope(shield=True), suppress(EngineError):
-                await self._engine.stop(container, self._timeouts.stop)
-        elif state.exists:
-            state = await self._after_restarts(app, container, text)
+        is_settled = app.state in _SETTLED
+        while True:
+            state = await self._over(container, for_ever=is_settled)
             text = self._how(container, state)
+            if not await self._engine.is_there():
+                if not await self._engine.is_back(for_ever=is_settled):
+                    raise self._engine.gone()
+                await self._begin_again(app, container)
+            elif is_settled and state.exists:
+                last = await self._after_restarts(app, container, text)
+                if last is not None and await self._engine.is_there():
+                    return self._how(container, last)
+            elif state.is_running and state.restarts <= self._runs[container].restarts:
+                await self._begin_again(app, container)  # started, but by no policy of its own
+            else:
+                break
+        if state.exists:
+            await self._keep_stopped(app, container)
         return text
 
-    async def _after_restarts(self, app: AppRecord, container: str, text: str) -> ContainerState:
-        """Wait for the end of a container that its restart policy may start again."""
+    async def _over(self, container: str, *, for_ever: bool) -> ContainerState:
+        """Wait until a container does not run, or was started again."""
+        if container not in self._runs:
+            seen = await self._watcher.until(container, lambda state: True, for_ever=for_ever)
+            self._runs[container] = _Run(seen.restarts)
+        run = self._runs[container]
+        return await self._watcher.until(container, run.is_over, for_ever=for_ever)
+
+    async def _begin_again(self, app: AppRecord, container: str) -> None:
+        """Go on with a container that the engine has stopped, and in most cases started again.
+
+        Raises:
+            AppInterruptedError: the app was initializing, which is not to be gone on with.
+        """
+        self._watcher.forget(container)
+        self.begun(container)
+        if app.state in _SETTLED:
+            return
+        await self._engine.start(container)
+        if app.state is State.INITIALIZING:
+            raise AppInterruptedError(
+                f"the engine at {self._engine.shown} was restarted, and the app with it"
+            )
+
+    async def _keep_stopped(self, app: AppRecord, container: str) -> None:
+        """Keep the engine from starting the container again.
+
+        Raises:
+            EngineError: for a reason that what it has printed tells better than how it ended.
+        """
+        printed = b""
+        with anyio.CancelScope(shield=True), suppress(EngineError):
+            await self._engine.stop(container, self._timeouts.stop)
+            printed = await self._engine.log(container, 1)
+        said = printed.decode("utf-8", "replace")
+        if app.state not in _SETTLED and _NOT_OUR_PLATFORM in said:
+            raise explain(self._engine.shown, said, status=200)
+        if app.state not in _SETTLED and self._watcher.is_out_of_memory(container):
+            raise EngineError(
+                "memory",
+                f"the app was {self._how(container, ContainerState(is_oom=True, exit_code=137))}",
+                remedy="raise the memory limit of the daemon, or have the app use less",
+            )
+
+    async def _after_restarts(
+        self, app: AppRecord, container: str, text: str
+    ) -> ContainerState | None:
+        """Wait for the end of a container that its restart policy may start again.
+
+        Returns:
+            How it is then, None if the engine went away.
+        """
         while True:
-            found = await self._engine.container(container)
+            try:
+                found = await self._engine.container(container)
+            except EngineError as error:
+                if not error.is_unreachable:
+                    raise
+                return None
             state = ContainerState.of(found)
             raw = (found or {}).get("State") or {}
             if not raw.get("Running") and not raw.get("Restarting"):
                 return state
-            self._restarts[container] = state.restarts
             self._warn(app.app_id, f"the container ended ({text}); the engine starts it again")
             seen = state.restarts
 
             def is_news(state: ContainerState, seen: int = seen) -> bool:
                 return not state.is_running or state.restarts > seen
 
-            await self._watcher.until(container, lambda state: state.is_running or not state.exists)
-            state = await self._watcher.until(container, is_news)
+            started = await self._watcher.until(
+                container, lambda state: state.is_running or not state.exists, for_ever=True
+            )
+            self._runs[container] = _Run(state.restarts, started.started)
+            state = await self._watcher.until(container, is_news, for_ever=True)
             text = self._how(container, state)
 
     def _how(self, container: str, state: ContainerState) -> str:

@@ -7,10 +7,11 @@ Whatever goes wrong comes out as an `EngineError` with cause and remedy.
 
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,18 +19,21 @@ import anyio.to_thread
 from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.connection import (
     FOREIGN,
-    PROXY_USER,
     Attempt,
     Connection,
     translated,
 )
 from appapi_host.deploy.docker.faults import EngineError
 from appapi_host.deploy.docker.streams import Request, Stream, frames, messages
+from appapi_host.fronts import PROXY_USER
 
 __all__ = ["Engine", "EngineError"]
 
-SILENCE_SECONDS: Final = 300.0
-"""How long a pull or build may say nothing before the connection counts as cut."""
+PATIENCE_SECONDS: Final = 30.0
+"""How long an engine that has gone is waited for where nobody says otherwise."""
+
+_RETRY_SECONDS: Final = 0.25
+"""Until an engine that has gone is tried again; the time that it takes to start is longer."""
 
 _STREAMS: Final = 200
 """Streams and requests at once on one engine; each has a thread."""
@@ -47,10 +51,25 @@ class Engine:
 
     Args:
         address: how it is reached.
+        patience: seconds that it may take to come back when it has gone.
+        tell: told that it has gone, and that it is back.
     """
 
-    def __init__(self, address: Address) -> None:
+    silence: ClassVar[float] = 300.0
+    """Seconds that a pull or build may say nothing before the connection counts as cut."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.address = address
+        self._patience = patience
+        self._tell = tell
+        self._is_gone = False
+        self._returning = anyio.Lock()
         self._connection: Connection | None = None
         self._connecting = anyio.Lock()
         self._limiter = anyio.CapacityLimiter(_STREAMS)
@@ -78,13 +97,52 @@ class Engine:
         """
         async with self._connecting:
             if self._connection is None:
-                attempt = Attempt(self.address)
-                try:
-                    await self._run(attempt.make, wait=True)
-                except BaseException:
-                    attempt.give_up()
-                    raise
-                self._connection = attempt.result()
+                self._connection = await self._new_connection()
+
+    async def is_there(self) -> bool:
+        """Whether the engine accepts connections; the one that we have may outlive its end.
+
+        Raises:
+            EngineError: there is another reason that it cannot be used.
+        """
+        try:
+            connection = await self._new_connection()
+        except EngineError as error:
+            if not error.is_unreachable:
+                raise
+            return False
+        old, self._connection = self._connection, connection
+        if old is not None:
+            await anyio.to_thread.run_sync(old.close)
+        return True
+
+    async def is_back(self, *, for_ever: bool = False) -> bool:
+        """Wait for an engine that may have gone; returns whether it can be used again.
+
+        Args:
+            for_ever: wait as long as it takes.
+        """
+        with anyio.move_on_after(math.inf if for_ever else self._patience):
+            async with self._returning:
+                while not await self.is_there():
+                    if not self._is_gone:
+                        self._is_gone = True
+                        self._tell(f"the engine at {self.shown} has gone; waiting for it")
+                    await anyio.sleep(_RETRY_SECONDS)
+                if self._is_gone:
+                    self._tell(f"the engine at {self.shown} is back")
+                self._is_gone = False
+            return True
+        self._is_gone = False
+        return False
+
+    def gone(self) -> EngineError:
+        """What to say about one that did not come back."""
+        return EngineError(
+            "gone",
+            f"the engine at {self.shown} has gone and was not back within {self._patience:g} s",
+            remedy="start the Docker Engine (`systemctl start docker`) and try again",
+        )
 
     async def close(self) -> None:
         """Close the connection; the next request makes a new one."""
@@ -121,7 +179,7 @@ class Engine:
                 connection.path("/images/create"),
                 {"fromImage": name, "tag": tag},
                 connection.credentials(name),
-                silence=SILENCE_SECONDS,
+                silence=self.silence,
             )
 
         return self._stream(request, messages)
@@ -159,7 +217,7 @@ class Engine:
                 },
                 {"Content-Type": "application/x-tar", **connection.all_credentials()},
                 context,
-                SILENCE_SECONDS,
+                self.silence,
             )
 
         return self._stream(request, messages)
@@ -324,6 +382,15 @@ class Engine:
         return Stream(self.address.url, connection.context, headers, request)
 
     # Requests
+
+    async def _new_connection(self) -> Connection:
+        attempt = Attempt(self.address)
+        try:
+            await self._run(attempt.make, wait=True)
+        except BaseException:
+            attempt.give_up()
+            raise
+        return attempt.result()
 
     async def _ask(self, method: str, *args: Any, wait: bool = False, **options: Any) -> Any:
         """Call a method of the library."""

@@ -14,7 +14,7 @@ __all__ = ["CONNECTION_FAULTS", "ENGINE_FAULTS", "EngineError", "Fault", "explai
 
 
 _UNREACHABLE: Final = frozenset(
-    {"no-socket", "refused", "dropped", "timeout", "unreachable", "unknown-host"}
+    {"no-socket", "refused", "dropped", "timeout", "unreachable", "unknown-host", "gone"}
 )
 
 
@@ -96,7 +96,8 @@ CONNECTION_FAULTS: Final = (
         r"alert (?:bad certificate|certificate required|unknown ca|handshake failure)"
         r"|(?:BAD_CERTIFICATE|CERTIFICATE_REQUIRED|UNKNOWN_CA|HANDSHAKE_FAILURE)",
         "{engine} does not accept our client certificate, or wants one",
-        "register the daemon with a certificate and key that the engine's CA has signed",
+        "register the daemon with a certificate and key that the engine's CA has signed, and that "
+        "have not expired (`openssl x509 -enddate -noout -in FILE`)",
     ),
     Fault(
         "certificate-authority",
@@ -145,6 +146,7 @@ CONNECTION_FAULTS: Final = (
     Fault(
         "dropped",
         r"Connection aborted|Connection broken|RemoteDisconnected|IncompleteRead|Connection reset"
+        r"|ConnectionResetError|Remote end closed connection"
         r"|Broken pipe|InvalidChunkLength|Bad file descriptor|ended too early",
         "the connection to {engine} was cut",
         "see whether the engine was stopped or restarted, and try again",
@@ -194,7 +196,7 @@ ENGINE_FAULTS: Final = (
         "platform",
         r"no matching manifest for|does not match the specified platform|no match for platform"
         r"|image operating system .* cannot be used|exec format error",
-        "the image is not for the platform of {engine}: {said}",
+        "the image is not for the platform of the engine at {engine}: {said}",
         "build it for that platform as well (`docker buildx build --platform`), or use another "
         "engine",
     ),

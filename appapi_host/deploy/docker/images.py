@@ -33,10 +33,7 @@ _FIRST_PAUSE: Final = 0.5
 _DOWNLOAD_SHARE: Final = 0.8
 """How much of a layer's work is its download; the rest is its extraction."""
 
-_CUT: Final = frozenset({"dropped", "registry-dropped", "refused", "no-socket", "timeout"})
-"""Faults after which a pull is tried again: whoever restarts an engine or registry has a chance."""
-
-_HOPELESS: Final = frozenset({"disk-full", "rate-limit", "permission", "password", "forbidden"})
+_HOPELESS: Final = frozenset({"disk-full", "rate-limit", "forbidden"})
 """Faults that another name of the image would meet too."""
 
 _REGISTRY_AWAY: Final = frozenset({"registry-down", "registry-unknown", "registry-dropped"})
@@ -116,6 +113,8 @@ async def fetch(
         try:
             pulled = await _pull(engine, reference, report, tell)
         except EngineError as error:
+            if not error.status or error.kind == "password":
+                raise  # no answer of the engine: another name would get none either
             outcomes.append((reference, error))
             tell(f"image {reference}: {_outcome(error)}")
             if error.kind in _HOPELESS:
@@ -166,14 +165,28 @@ async def _pull(
             async with engine.pull(reference) as messages:
                 return await _read(engine, messages, progress, report)
         except EngineError as error:
+            if error.kind == "timeout" and progress.has_begun:
+                raise _stalled(reference, engine.silence) from error
             # Nothing was cut if the engine was never reached.
             was_reached = progress.has_begun or error.kind in ("dropped", "registry-dropped")
-            if attempt == _ATTEMPTS or error.kind not in _CUT or not was_reached:
+            is_cut = error.is_unreachable or error.kind == "registry-dropped"
+            if attempt == _ATTEMPTS or not is_cut or not was_reached:
                 raise
             tell(f"image {reference}: {error.cause}; trying again ({attempt} of {_ATTEMPTS - 1})")
+            if not await engine.is_back():
+                raise engine.gone() from error
         await anyio.sleep(pause)
         pause *= 2
     raise AssertionError  # pragma: no cover  # the last attempt returns or raises
+
+
+def _stalled(reference: str, seconds: float) -> EngineError:
+    return EngineError(
+        "stalled",
+        f"the registry of {reference} has sent nothing for {seconds:g} s",
+        remedy="see whether it is busy or the network slow, and try again; finished layers are "
+        "kept",
+    )
 
 
 async def _read(

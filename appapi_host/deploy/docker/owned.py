@@ -8,6 +8,7 @@ from appapi_host.deploy.docker.container import (
     APP_LABEL,
     HOST_LABEL,
     container_name,
+    previous_name,
     volume_name,
 )
 from appapi_host.deploy.docker.engine import Engine, EngineError
@@ -91,6 +92,9 @@ class Owned:
         name = volume_name(app.app_id)
         found = await self._engine.create_volume(name, {**labels, CREATION_LABEL: creation})
         present = found.get("Labels") or {}
+        if HOST_LABEL not in present and not self._engine.is_proxied:
+            # An engine that was restarted meanwhile leaves out the labels of what was there.
+            present = (await self._engine.volume(name) or {}).get("Labels") or {}
         owner = present.get(HOST_LABEL)
         if owner is None:
             self._tell(
@@ -120,6 +124,8 @@ class Owned:
     async def leftovers(self, app_ids: Collection[str]) -> list[Leftover]:
         """Containers and volumes that bear our label, of apps that are not registered.
 
+        Of those that are, what an update has set aside and nobody took away.
+
         Raises:
             DeployError: the engine refused, or cannot be reached.
         """
@@ -134,7 +140,11 @@ class Owned:
             for one in await self._engine.labelled_volumes(label)
             if APP_LABEL in one["Labels"]
         ]
-        return [one for one in found if one.app_id not in app_ids]
+        return [
+            one
+            for one in found
+            if one.app_id not in app_ids or one.name == previous_name(one.app_id)
+        ]
 
     async def remove_leftover(self, leftover: Leftover) -> None:
         """Remove such a container or volume.

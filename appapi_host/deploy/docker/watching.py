@@ -5,7 +5,6 @@ something has changed, so whoever waits looks once more: what was seen stays val
 event about that container.
 """
 
-import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,9 +23,6 @@ __all__ = ["ContainerState", "Watcher"]
 _POLL: Final = 0.25
 """Seconds between two looks where a socket proxy does not let us hear of events."""
 
-_RETRY: Final = 0.5
-"""Seconds until an engine that has gone is tried again."""
-
 _ACTIONS: Final = ["start", "die", "died", "oom", "health_status", "destroy", "remove"]
 
 
@@ -41,6 +37,7 @@ class ContainerState:
         exit_code: of the last end that is known.
         is_oom: the kernel ended it for its memory.
         error: why it could not be started.
+        started: when it was started last, in the engine's words.
         health: `starting`, `healthy`, `unhealthy`, or empty without a health check.
         probe: what the last health check printed.
     """
@@ -51,6 +48,7 @@ class ContainerState:
     exit_code: int = 0
     is_oom: bool = False
     error: str = ""
+    started: str = ""
     health: str = ""
     probe: str = ""
 
@@ -69,6 +67,7 @@ class ContainerState:
             exit_code=int(state.get("ExitCode") or 0),
             is_oom=bool(state.get("OOMKilled")),
             error=str(state.get("Error") or ""),
+            started=str(state.get("StartedAt") or ""),
             health="" if status == "none" else status,
             probe=str(log[-1].get("Output") or "").strip(),
         )
@@ -155,31 +154,28 @@ class Watcher:
         container: str,
         is_reached: Callable[[ContainerState], bool],
         *,
-        patience: float = math.inf,
+        for_ever: bool = False,
     ) -> ContainerState:
         """Wait for a state; an engine that has gone meanwhile is waited for too.
 
         Args:
             container: name or id.
-            is_reached: whether that is the state.
-            patience: seconds without an engine after which there is no more waiting.
+            is_reached: whether a state will do.
+            for_ever: wait for the engine as long as it takes.
 
         Raises:
-            EngineError: the engine refuses to tell, or was away for so long.
+            EngineError: it did not come back, or refuses to tell.
         """
-        away_since: float | None = None
         while True:
             changed = self._changed
             try:
                 state = await self.state(container)
             except EngineError as error:
-                now = anyio.current_time()
-                away_since = now if away_since is None else away_since
-                if not error.is_unreachable or now - away_since >= patience:
+                if not error.is_unreachable:
                     raise
-                await anyio.sleep(_RETRY)
+                if not await self._engine.is_back(for_ever=for_ever):
+                    raise self._engine.gone() from error
                 continue
-            away_since = None
             if is_reached(state):
                 return state
             if self._is_silent:
