@@ -145,7 +145,7 @@ class Fuzz:
     codes: Counter[int] = field(default_factory=Counter)
     contract: Counter[int] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
-    slowest: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")
     sent: int = 0
 
     def headers(self) -> dict[str, str]:
@@ -183,7 +183,7 @@ class Fuzz:
         except requests.RequestException as error:
             self.broken.append(f"{what}: {type(error).__name__}: {error}")
             return
-        self.slowest = max(self.slowest, time.perf_counter() - began)
+        self.slowest = max(self.slowest, (time.perf_counter() - began, what))
         self.statuses[version][answer.status_code] += 1
         code = statuscode(answer)
         self.codes[code] += 1
@@ -245,7 +245,7 @@ def run(count: int, number: int) -> int:
     write(f"500 below v2.php that the contract asks for, by OCS code: {shown or 'none'}\n")
     write(f"other 5xx, broken connections and answers that took over {LIMIT:g} s: ")
     write(f"{len(fuzz.broken)}\n")
-    write(f"slowest answer: {fuzz.slowest:.2f} s\n")
+    write(f"slowest answer: {fuzz.slowest[0]:.2f} s, {fuzz.slowest[1]}\n")
     write(f"lines that the host logged: {len(logged.splitlines())}\n")
     for line in [*fuzz.broken[:20], *logged.splitlines()[:60]]:
         write(f"  {line}\n")
