@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from appapi_host.events import Notice
 from appapi_host.info_rules import DockerInstall
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import AccessLevel, Daemon, Route
+from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
@@ -326,6 +328,29 @@ async def test_two_hosts_on_one_engine_do_not_meddle(
         error = await second.fails(replace(second.info(image), port=free_port()))
         assert "belongs to another host" in error.cause
     assert stage.state() == "running"
+
+
+async def test_ten_apps_are_installed_at_once(
+    engine: DockerEngine, registry: Registry, make_image: MakeImage, tmp_path: Path
+) -> None:
+    image = make_image("quiet")
+    app_ids = [f"skel{number}" for number in range(10)]
+    # Ten at once have a small machine start slowly.
+    async with live_host(tmp_path, HostSettings(timeouts=Timeouts(heartbeat=90))) as live:
+        host, stage = live.host, Stage(live, engine, registry)
+        await stage.daemon()
+        infos = [replace(stage.info(image, app_id=app_id), port=None) for app_id in app_ids]
+        async with anyio.create_task_group() as group:
+            for info in infos:
+                group.start_soon(partial(host.register, info, daemon="docker"))
+        apps = await host.registry.apps()
+        assert {app.app_id: app.state for app in apps} == dict.fromkeys(app_ids, State.ENABLED)
+        assert len({app.port for app in apps}) == 10
+        assert sorted(stage.containers()) == [f"nc_app_{app_id}" for app_id in app_ids]
+        async with anyio.create_task_group() as group:
+            for app_id in app_ids:
+                group.start_soon(partial(host.unregister, app_id, rm_data=True))
+    assert (stage.containers(), stage.volumes()) == ([], [])
 
 
 @pytest.mark.parametrize("net", ["host", "apps"])
