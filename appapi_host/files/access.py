@@ -12,8 +12,9 @@ import anyio.to_thread
 
 from appapi_host.errors import AlreadyExistsError, HostError, NotFoundError
 from appapi_host.files import instance_id
+from appapi_host.files.nodes import Node, not_found, split_path
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.store import Node, Store, not_found, split_path
+from appapi_host.files.store import Store
 from appapi_host.happenings import Happening
 from appapi_host.registry import Registry
 

@@ -9,8 +9,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from appapi_host.files.nodes import Node
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.store import Node, Store
+from appapi_host.files.store import Store
 
 __all__ = ["ARCHIVES", "archive", "chosen"]
 

@@ -10,7 +10,8 @@ from email.utils import formatdate
 from typing import Final
 from xml.sax.saxutils import escape
 
-from appapi_host.files.store import Node, Store
+from appapi_host.files.nodes import Node
+from appapi_host.files.store import Store
 from appapi_host.files.xml import DAV, NC, OC, Fragment, Value
 
 __all__ = ["DEFAULT", "FILE_PROPERTIES", "Owner", "file_id", "http_date"]

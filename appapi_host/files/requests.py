@@ -16,6 +16,7 @@ from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
 from appapi_host.files.archive import ARCHIVES, archive, chosen
+from appapi_host.files.nodes import not_found, split_path
 from appapi_host.files.properties import http_date
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.resources import (
@@ -28,7 +29,6 @@ from appapi_host.files.resources import (
     own_resource,
 )
 from appapi_host.files.search import filtered, parse_search
-from appapi_host.files.store import not_found, split_path
 from appapi_host.files.systemtags import find_relation, find_tag
 from appapi_host.files.trashbin import find_trashed
 from appapi_host.files.uploads import find_upload

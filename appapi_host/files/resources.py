@@ -14,9 +14,11 @@ from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 
 from appapi_host.files import happenings
+from appapi_host.files.disk import Part
+from appapi_host.files.nodes import Node
 from appapi_host.files.properties import DEFAULT, FILE_PROPERTIES, Owner, file_id
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.store import Node, Part, Store
+from appapi_host.files.store import Store
 from appapi_host.files.xml import DAV, NC, OC, Element, Fragment, Value, content_of, text_of
 
 __all__ = [

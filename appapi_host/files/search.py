@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from appapi_host.files.nodes import Node, not_found, split_path
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.store import Node, Store, not_found, split_path
+from appapi_host.files.store import Store
 from appapi_host.files.xml import DAV, OC, Element, text_of
 
 __all__ = ["Query", "filtered", "parse_search"]

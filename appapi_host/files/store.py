@@ -14,222 +14,27 @@ file nor folder are left alone: they are neither followed nor shown, so nothing 
 Everything here blocks, and is called from worker threads.
 """
 
-import hashlib
-import io
-import mimetypes
 import os
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import quote
 
 from appapi_host.files import happenings
-from appapi_host.files.index import FILES, TRASH, Entry, Index, Trashed
+from appapi_host.files.disk import COPY_BYTES, Part, copy_tree, open_plain, remove
+from appapi_host.files.index import FILES, TRASH, Index, Trashed
+from appapi_host.files.nodes import MAX_NAME, Node, check_new, not_found, split_path
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.happenings import Happening
 
-__all__ = ["Node", "Part", "Store", "not_found", "split_path"]
-
-FOLDER_TYPE: Final = "httpd/unix-directory"
-"""The media type that the real server gives to folders."""
+__all__ = ["KEPT_VERSIONS", "Store"]
 
 KEPT_VERSIONS: Final = 10
 """Overwritten contents of one file that are kept; the real server thins them out by age."""
-
-_MAX_DEPTH: Final = 250
-_MAX_NAME: Final = 250
-_MAX_NAME_BYTES: Final = 255
-_FORBIDDEN_NAMES: Final = frozenset({".htaccess"})
-_FORBIDDEN_ENDINGS: Final = (".part", ".filepart")
-_COPY_BYTES: Final = 1024 * 1024
-
-_OPEN_FLAGS: Final = os.O_RDONLY | sum(
-    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
-)
-"""Links are not followed, and a named pipe that took the place of a file keeps nobody waiting; as
-far as the system has these."""
-
-
-def split_path(path: str) -> tuple[str, ...]:
-    """The names of a path, as clients and tests write it.
-
-    Raises:
-        Refusal: a name that no file can have, or one that leads elsewhere.
-    """
-    names = tuple(name for name in path.split("/") if name)
-    if len(names) > _MAX_DEPTH:
-        raise _invalid("The path has too many folders in it")
-    for name in names:
-        if name in (".", "..") or "\0" in name:
-            raise _invalid(f"{name!r} is no name of a file")
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:
-            raise _invalid("the name is no valid text") from None
-        if len(encoded) > _MAX_NAME_BYTES or len(name) > _MAX_NAME:
-            raise _invalid("File name is too long")
-    return names
-
-
-def _check_new(name: str) -> None:
-    """Refuse names that the real server gives to no new file, whatever the disk could hold."""
-    lowered = name.lower()
-    if lowered in _FORBIDDEN_NAMES:
-        raise _invalid(f"{name!r} is a forbidden file or folder name.")
-    if lowered.endswith(_FORBIDDEN_ENDINGS):
-        raise _invalid(f"{name!r} has a forbidden file type, see the list of them.")
-    if "\\" in name:
-        raise _invalid('"\\" is not allowed inside a file or folder name.')
-    if any(ord(character) < 32 for character in name):
-        raise _invalid("control characters are not allowed inside a file or folder name.")
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal(400, message, exception="OCA\\DAV\\Connector\\Sabre\\Exception\\InvalidPath")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A file or folder of a user.
-
-    Args:
-        user_id: whose it is.
-        names: its path, empty for the user's folder itself.
-        place: where it is on the disk.
-        stat: what the disk knows.
-        entry: what the index knows.
-        area: `files` or `trash`.
-    """
-
-    user_id: str
-    names: tuple[str, ...]
-    place: Path
-    stat: os.stat_result
-    entry: Entry
-    area: str = FILES
-
-    @property
-    def path(self) -> str:
-        """Relative to the user's files, without slashes at its ends."""
-        return "/".join(self.names)
-
-    @property
-    def name(self) -> str:
-        """The last part of the path; empty for the user's folder itself."""
-        return self.names[-1] if self.names else ""
-
-    @property
-    def fileid(self) -> int:
-        """Its number, which it keeps when it is moved."""
-        return self.entry.fileid
-
-    @property
-    def is_folder(self) -> bool:
-        """Folder or file."""
-        return stat.S_ISDIR(self.stat.st_mode)
-
-    @property
-    def mtime(self) -> int:
-        """When it was changed, in unix seconds."""
-        return int(self.stat.st_mtime)
-
-    @property
-    def mime(self) -> str:
-        """Its media type, by its name."""
-        if self.is_folder:
-            return FOLDER_TYPE
-        return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes, of a folder those of all files in it."""
-        return self._content[0]
-
-    @cached_property
-    def etag(self) -> str:
-        """Changes with the content, of a folder with anything in it; without quotes."""
-        length = 13 if self.is_folder else 32
-        return hashlib.md5(self._content[1].encode(), usedforsecurity=False).hexdigest()[:length]
-
-    @cached_property
-    def _content(self) -> tuple[int, str]:
-        """Size, and what tells this content from any other."""
-        if not self.is_folder:
-            found = self.stat
-            size = found.st_size
-            return size, f"{self.fileid} {size} {found.st_mtime_ns} {found.st_ino}"
-        size, count, times = 0, 0, self.stat.st_mtime_ns
-        for found in _walked(self.place):
-            count += 1
-            times += found.st_mtime_ns
-            if stat.S_ISREG(found.st_mode):
-                size += found.st_size
-        return size, f"{self.fileid} {size} {count} {times}"
-
-
-def _walked(place: Path) -> Iterator[os.stat_result]:
-    """What lies below a folder; what vanishes meanwhile is left out."""
-    folders = [place]
-    while folders:
-        try:
-            found = list(os.scandir(folders.pop()))
-        except OSError:
-            continue
-        for item in found:
-            try:
-                status = item.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                folders.append(Path(item.path))
-            elif not stat.S_ISREG(status.st_mode):
-                continue
-            yield status
-
-
-class Part:
-    """Content on its way to become a file; as long as it is not, nobody sees it.
-
-    Args:
-        place: where it is collected.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        with translated():
-            # Buffered, although pieces are large: a raw file may take less than it was given.
-            self.file: BinaryIO = place.open("xb")
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Append."""
-        with translated():
-            self.file.write(data)
-        self.size += len(data)
-
-    def append(self, place: Path) -> None:
-        """Append another file."""
-        with translated(), place.open("rb", buffering=0) as source:
-            shutil.copyfileobj(source, self.file, _COPY_BYTES)
-            self.size += source.tell()
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        with translated():
-            self.file.close()
-
-    def discard(self) -> None:
-        """Remove it, if it did not become a file."""
-        with suppress(OSError):  # what is still to be written, on a full disk
-            self.file.close()
-        self.place.unlink(missing_ok=True)
 
 
 class Store:
@@ -288,7 +93,7 @@ class Store:
     def forget(self, user_id: str) -> None:
         """Delete all files of a user, for good and untold."""
         with translated():
-            _remove(self.home(user_id).parent, is_strict=True)
+            remove(self.home(user_id).parent, is_strict=True)
             with self.index.transaction():
                 for area in (FILES, TRASH):
                     self.index.forget(user_id, "", area=area)
@@ -369,9 +174,8 @@ class Store:
     def open(self, node: Node) -> BinaryIO:
         """The content of a file."""
         with translated():
-            number = os.open(node.place, _OPEN_FLAGS)
-            file = io.FileIO(number, "rb")
-            if not stat.S_ISREG(os.fstat(number).st_mode):
+            file = open_plain(node.place)
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 file.close()
                 raise not_found(node.names)
             return file
@@ -441,7 +245,7 @@ class Store:
         place = self._place(user_id, names)
         if place is None or not _is_plain(place.parent, stat.S_ISDIR):
             raise Refusal(409, "Parent node does not exist")
-        _check_new(names[-1])
+        check_new(names[-1])
         if place.is_symlink() or (place.exists() and self.find(user_id, names) is None):
             raise Refusal(403, "something that is neither file nor folder has that name")
         return place
@@ -497,13 +301,13 @@ class Store:
             copied = self.home(user_id, "uploads") / f".{secrets.token_hex(16)}.part"
             try:
                 with translated():
-                    _copy_tree(node, copied, shallow=shallow)
+                    copy_tree(node, copied, shallow=shallow)
                 if present is not None:
                     self.trash(present)
                 with translated():
                     copied.rename(target)
             except BaseException:
-                _remove(copied)
+                remove(copied)
                 raise
             made = self.get(user_id, names)
             is_new = present is None
@@ -526,9 +330,9 @@ class Store:
     def erase(self, node: Node) -> None:
         """Delete for good, with older versions."""
         with translated():
-            _remove(node.place, is_strict=True)
+            remove(node.place, is_strict=True)
             for fileid in self.index.forget(node.user_id, node.path, area=node.area):
-                _remove(self._versions_place(node.user_id, fileid))
+                remove(self._versions_place(node.user_id, fileid))
 
     # Trash
 
@@ -538,7 +342,7 @@ class Store:
         deleted = int(time.time())
         while True:
             # As the real server names them. The limit counts for the longer name too.
-            stem = node.name.encode()[: _MAX_NAME - 16].decode(errors="ignore")
+            stem = node.name.encode()[: MAX_NAME - 16].decode(errors="ignore")
             name = f"{stem}.d{deleted}"
             if not (root / name).exists():
                 break
@@ -647,15 +451,10 @@ class Store:
         part = self.part(node.user_id)
         try:
             with translated(), place.open("rb", buffering=0) as source:
-                shutil.copyfileobj(source, part.file, _COPY_BYTES)
+                shutil.copyfileobj(source, part.file, COPY_BYTES)
             return self.commit(part, node.user_id, node.names)
         finally:
             part.discard()
-
-
-def not_found(names: Sequence[str]) -> Refusal:
-    """There is nothing at a path."""
-    return Refusal(404, f"File with name {'/'.join(('', *names))} could not be located")
 
 
 def _is_plain(place: Path, is_kind: Callable[[int], bool]) -> bool:
@@ -663,36 +462,3 @@ def _is_plain(place: Path, is_kind: Callable[[int], bool]) -> bool:
         return is_kind(place.lstat().st_mode)
     except OSError:
         return False
-
-
-def _copy_tree(node: Node, target: Path, *, shallow: bool) -> None:
-    """Copy files and folders, and nothing else."""
-    if not node.is_folder:
-        _copy_file(node.place, target)
-        return
-    target.mkdir()
-    if shallow:
-        return
-    folders = [(node.place, target)]
-    while folders:
-        source, to = folders.pop()
-        for item in list(os.scandir(source)):
-            if item.is_dir(follow_symlinks=False):
-                (to / item.name).mkdir()
-                folders.append((Path(item.path), to / item.name))
-            elif item.is_file(follow_symlinks=False):
-                _copy_file(Path(item.path), to / item.name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    number = os.open(source, _OPEN_FLAGS)
-    with io.FileIO(number, "rb") as file, target.open("xb") as to:
-        shutil.copyfileobj(file, to, _COPY_BYTES)
-
-
-def _remove(place: Path, *, is_strict: bool = False) -> None:
-    """Remove a file or a folder with all that is in it; never what a link in it points to."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place, ignore_errors=not is_strict)
-    else:
-        place.unlink(missing_ok=True)

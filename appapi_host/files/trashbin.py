@@ -9,10 +9,10 @@ from typing import BinaryIO, ClassVar, Final
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection
 
 from appapi_host.files.index import TRASH
+from appapi_host.files.nodes import Node
 from appapi_host.files.properties import DEFAULT, http_date
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.resources import Collection, Environ, Resource, Target, own_resource
-from appapi_host.files.store import Node
 from appapi_host.files.xml import DAV, NC, OC, Value
 
 __all__ = [

@@ -13,6 +13,7 @@ from typing import Final
 
 from wsgidav.dav_provider import DAVNonCollection
 
+from appapi_host.files.disk import Part
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.resources import (
     Collection,
@@ -24,7 +25,6 @@ from appapi_host.files.resources import (
     free_target,
     own_resource,
 )
-from appapi_host.files.store import Part
 from appapi_host.files.xml import DAV, Value
 
 __all__ = ["ASSEMBLED", "Assembled", "Piece", "Upload", "Uploads", "find_upload"]

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from wsgidav.dav_provider import DAVNonCollection
 
+from appapi_host.files.nodes import Node
 from appapi_host.files.properties import http_date
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.resources import (
@@ -20,7 +21,6 @@ from appapi_host.files.resources import (
     is_number,
     own_resource,
 )
-from appapi_host.files.store import Node
 from appapi_host.files.xml import DAV, NC, OC, Value
 
 __all__ = ["Version", "VersionsOf", "find_version"]

@@ -17,11 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appapi_host.callers import Caller, identify_caller
 from appapi_host.events import Direction, Exchange, masked_headers
+from appapi_host.files.nodes import split_path
 from appapi_host.files.properties import Owner
 from appapi_host.files.refusals import Refusal
 from appapi_host.files.requests import BLOCK_BYTES, METHODS, XML_METHODS, Requests, Tree, render
 from appapi_host.files.resources import Upload, Work
-from appapi_host.files.store import Store, split_path
+from appapi_host.files.store import Store
 from appapi_host.files.wsgi import Body, Gone, send_answer
 from appapi_host.files.xml import MAX_XML_BYTES, clean, render_error
 from appapi_host.host import Host

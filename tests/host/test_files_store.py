@@ -20,8 +20,9 @@ import pytest
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.files import instance_id
 from appapi_host.files.index import Index, Tag
+from appapi_host.files.nodes import Node
 from appapi_host.files.refusals import Refusal, translated
-from appapi_host.files.store import KEPT_VERSIONS, Node, Store
+from appapi_host.files.store import KEPT_VERSIONS, Store
 from appapi_host.host import Host
 from appapi_host.records import User
 from appapi_host.settings import HostSettings
