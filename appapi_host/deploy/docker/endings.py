@@ -106,7 +106,7 @@ class Endings:
             else:
                 break
         if state.exists:
-            await self._keep_stopped(app, container)
+            await self._keep_stopped(app, container, state)
         return text
 
     async def _over(self, container: str, *, for_ever: bool) -> ContainerState:
@@ -133,20 +133,23 @@ class Endings:
                 f"the engine at {self._engine.shown} was restarted, and the app with it"
             )
 
-    async def _keep_stopped(self, app: AppRecord, container: str) -> None:
+    async def _keep_stopped(self, app: AppRecord, container: str, state: ContainerState) -> None:
         """Keep the engine from starting the container again.
 
         Raises:
             EngineError: for a reason that what it has printed tells better than how it ended.
         """
-        printed = b""
+        printed, is_oom = b"", state.is_oom
         with anyio.CancelScope(shield=True), suppress(EngineError):
             await self._engine.stop(container, self._timeouts.stop)
             printed = await self._engine.log(container, 1)
+            # What the kernel did may be known only after the end.
+            is_oom |= ContainerState.of(await self._engine.container(container)).is_oom
         said = printed.decode("utf-8", "replace")
         if app.state not in _SETTLED and _NOT_OUR_PLATFORM in said:
             raise explain(self._engine.shown, said, status=200)
-        if app.state not in _SETTLED and self._watcher.is_out_of_memory(container):
+        is_oom |= self._watcher.is_out_of_memory(container)
+        if app.state not in _SETTLED and is_oom:
             raise EngineError(
                 "memory",
                 f"the app was {self._how(container, ContainerState(is_oom=True, exit_code=137))}",
