@@ -441,6 +441,11 @@ async def _disable(session: Session, given: Input) -> int:
             session.cause(error.cause)
             if isinstance(error, RefusedError):
                 session.cause("It is disabled nevertheless.")
+            elif error.is_unreachable:
+                session.cause(
+                    "It is disabled nevertheless, and stopped as soon as that is possible."
+                )
+                session.cause(f"Try: {error.remedy}")
             return 1
     session.line(f"ExApp {app_id} successfully disabled.")
     return 0

@@ -17,18 +17,21 @@ import pytest
 
 from appapi_host.errors import DeployError, HostError
 from appapi_host.events import Notice
+from appapi_host.host import Host
 from appapi_host.info_rules import EnvironmentVariable
+from appapi_host.info_xml import AppInfo
 from appapi_host.operations import Verb
-from appapi_host.records import AppRecord
+from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.engines import remove_everything
-from tests.docker.reach import IMAGE, docker_daemon, plain_info
+from tests.docker.reach import IMAGE, NOWHERE, docker_daemon, plain_info
 from tests.docker.stopped_engine import StoppedEngine, stop_at
+from tests.live.cli_shell import Shell
 from tests.live.test_faults import STEPS
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]  # an engine takes its time to end
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 TABLE = re.compile(
@@ -66,15 +69,19 @@ def table() -> Iterator[list[str]]:
         PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
 
 
+def quiet_info() -> AppInfo:
+    """An app without an init, so that all steps are in the operation."""
+    quiet = {"MODE": EnvironmentVariable("MODE", value="quiet")}
+    return replace(plain_info(), environment_variables=quiet)
+
+
 class Case:
     """One operation on one engine."""
 
     def __init__(self, host: TestHost, engine: StoppedEngine) -> None:
         self.host = host.host
         self.engine = engine
-        # Without an init of its own, so that all steps are in the operation.
-        quiet = {"MODE": EnvironmentVariable("MODE", value="quiet")}
-        self.info = replace(plain_info(), environment_variables=quiet)
+        self.info = quiet_info()
 
     async def operate(self, verb: Verb) -> None:
         operations: dict[Verb, Callable[[], Awaitable[object]]] = {
@@ -223,6 +230,51 @@ async def test_app_that_was_left_cannot_be_changed_but_forgotten(case: Case) -> 
     daemon = await case.host.daemons.find("docker")
     kinds = [one.kind for one in await case.host.backend(daemon).leftovers(daemon, [])]
     assert sorted(kinds) == ["container", "volume"]  # what `repair` shows
+
+
+async def registered(data_dir: Path, daemon: Daemon, info: AppInfo) -> None:
+    async with Host.open(HostSettings(data_dir=data_dir)) as host:
+        await host.register_daemon(daemon)
+        await host.register(info, daemon=daemon.name)
+
+
+def test_commands_say_what_is_left_for_later(stopped: StoppedEngine, tmp_path: Path) -> None:
+    stopped.start()
+    shell = Shell(tmp_path)
+    config = {
+        "net": "host",
+        "nextcloud_url": "http://host.test",  # the app never calls
+        "registries": [{"from": NOWHERE, "to": "local"}],
+    }
+    socket = str(stopped.engine.socket)
+    daemon = Daemon("docker", "", "docker-install", "http", socket, config)
+    try:
+        anyio.run(registered, shell.data_dir, daemon, quiet_info())
+        stopped.stop()
+        disabled = shell.call("occ", "app_api:app:disable", IMAGE)
+        assert (disabled.stdout, disabled.returncode) == ("Failed to disable ExApp plain.\n", 1)
+        assert disabled.stderr.splitlines()[-3:] == [
+            f"there is no socket {socket}",
+            "It is disabled nevertheless, and stopped as soon as that is possible.",
+            (
+                "Try: start the Docker Engine (`systemctl start docker`), or register the daemon "
+                "with the path of its socket"
+            ),
+        ]
+        enabled = shell.call("occ", "app_api:app:enable", IMAGE)
+        assert (enabled.stdout, enabled.returncode) == ("Failed to enable ExApp plain.\n", 1)
+        assert "disabling was interrupted at the step disabled; there is no" in enabled.stderr
+        assert "app:unregister --force forgets the app at once" in enabled.stderr
+        stopped.start()
+        listed = shell.call("occ", "app_api:app:list")
+        assert listed.stdout.splitlines()[1:] == ["plain (Plain App): 1.0.0 [disabled]"]
+        assert "disabling was interrupted at the step disabled" in listed.stderr
+        assert stopped.engine.docker("ps", "--quiet") == ""
+        assert shell.occ("app_api:app:enable", IMAGE)[1] == 0
+        assert shell.occ("app_api:app:unregister", IMAGE, "--rm-data")[1] == 0
+    finally:
+        stopped.start()
+        remove_everything(stopped.engine.docker)
 
 
 def test_table_has_a_row_for_each_step_and_no_other(table: list[str]) -> None:
