@@ -20,6 +20,7 @@ __all__ = ["Endings"]
 _SETTLED: Final = frozenset({State.ENABLED, State.DISABLED, State.DISABLING})
 """Where the engine's own restarts are welcome; before, an end is a failure to be looked at."""
 
+_OUT_OF_MEMORY: Final = "killed because it used more memory than its limit"
 _NOT_OUR_PLATFORM: Final = "exec format error"
 """What the kernel says about a program for another processor."""
 
@@ -140,6 +141,7 @@ class Endings:
             EngineError: for a reason that what it has printed tells better than how it ended.
         """
         printed, is_oom = b"", state.is_oom
+        code = self._watcher.exit_code(container) or state.exit_code
         with anyio.CancelScope(shield=True), suppress(EngineError):
             await self._engine.stop(container, self._timeouts.stop)
             printed = await self._engine.log(container, 1)
@@ -152,7 +154,7 @@ class Endings:
         if app.state not in _SETTLED and is_oom:
             raise EngineError(
                 "memory",
-                f"the app was {self._how(container, ContainerState(is_oom=True, exit_code=137))}",
+                f"the app was {_OUT_OF_MEMORY} (exit code {code})",
                 remedy="raise the memory limit of the daemon, or have the app use less",
             )
 
@@ -194,7 +196,7 @@ class Endings:
         seen = self._watcher.exit_code(container)
         code = state.exit_code if seen is None else seen
         if state.is_oom or self._watcher.is_out_of_memory(container):
-            return f"killed because it used more memory than its limit (exit code {code})"
+            return f"{_OUT_OF_MEMORY} (exit code {code})"
         if state.error:
             return f"exit code {code}, {state.error}"
         return f"exit code {code}"
