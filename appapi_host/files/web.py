@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-import anyio.to_thread
+import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,7 +23,7 @@ from appapi_host.files.refusals import Refusal
 from appapi_host.files.requests import BLOCK_BYTES, METHODS, XML_METHODS, Requests, Tree, render
 from appapi_host.files.resources import Upload, Work
 from appapi_host.files.store import Store
-from appapi_host.files.wsgi import Body, Gone, send_answer
+from appapi_host.files.wsgi import Body, Gone, in_thread, send_answer
 from appapi_host.files.xml import MAX_XML_BYTES, clean, render_error
 from appapi_host.host import Host
 from appapi_host.records import User
@@ -109,7 +109,7 @@ class FilesApplication:
             return
         if self._workers is None:
             self._workers = anyio.CapacityLimiter(WORKERS)
-        await anyio.to_thread.run_sync(
+        await in_thread(
             partial(
                 self._work,
                 request,
@@ -120,7 +120,7 @@ class FilesApplication:
                 Body(receive, body, is_complete=is_complete),
                 send,
             ),
-            limiter=self._workers,
+            self._workers,
         )
 
     async def _user(self, request: _Request) -> User:

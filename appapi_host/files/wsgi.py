@@ -6,16 +6,60 @@ loop one piece at a time: a slow client slows down its own thread, and nothing p
 Ready-made adapters know asyncio only, or take in the whole body first.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import Any, TypeVar
 
+import anyio
 import anyio.from_thread
+import anyio.to_thread
+from anyio import CapacityLimiter
 from starlette.types import Message, Receive, Send
 
-__all__ = ["Body", "Gone", "send_answer"]
+__all__ = ["Body", "Gone", "in_thread", "send_answer"]
+
+T = TypeVar("T")
 
 
 class Gone(Exception):  # noqa: N818  # nobody is left to be told of an error
     """The client went away in the middle of its request."""
+
+
+async def in_thread(work: Callable[[], object], limiter: CapacityLimiter) -> None:
+    """Answer a request in a worker thread, and never leave that behind.
+
+    A server that ends cancels the task of a request, once and not by a scope. Then the thread would
+    wait for a client for ever. In a group, what it waits for is cancelled and its end is awaited.
+
+    Raises:
+        Exception: what the work raises.
+    """
+    failure: Exception | None = None
+
+    async def run() -> None:
+        nonlocal failure
+        try:
+            await anyio.to_thread.run_sync(work, limiter=limiter)
+        except Exception as error:  # noqa: BLE001  # raised again, outside of the group
+            failure = error
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+    if failure is not None:
+        raise failure
+
+
+def _in_loop(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Have the event loop do something, from a worker thread.
+
+    Raises:
+        Gone: the request is cancelled.
+    """
+    try:
+        return anyio.from_thread.run(ask)
+    except CancelledError:
+        raise Gone from None
 
 
 class Body:
@@ -42,7 +86,7 @@ class Body:
             Gone: the client went away.
         """
         while not self._buffer and not self._is_complete:
-            message = anyio.from_thread.run(self._received)
+            message = _in_loop(self._received)
             if message["type"] == "http.disconnect":
                 raise Gone
             self._buffer = message.get("body", b"")
@@ -76,7 +120,7 @@ def send_answer(
         await send(message)
 
     def send_now(message: Message) -> None:
-        anyio.from_thread.run(sent, message)
+        _in_loop(partial(sent, message))
 
     iterator = iter(pieces)
     try:
