@@ -91,6 +91,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "appapi_host.fronts": (*WORDS, "appapi_host.records"),
     "appapi_host.app_client": (
         *WORDS,
+        "appapi_host.app_client",
         "appapi_host.app_connections",
         "appapi_host.app_streams",
         "appapi_host.errors",
@@ -175,8 +176,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "anyio": ("exapp_sdk", "appapi_host"),
     "pydantic": ("exapp_sdk.protocol", "exapp_sdk.client", "appapi_host"),
     "starlette": ("exapp_sdk", "appapi_host"),
-    "httpx": ("exapp_sdk.client", "appapi_host.app_client"),
-    "httpcore": ("appapi_host.app_client",),  # for the time of its import only
+    "httpx": ("exapp_sdk.client", "appapi_host.app_client.library"),
+    "httpcore": ("appapi_host.app_client.library",),  # for the time of its import only
     # The parser below uvicorn: for what passes through the host a general client is too slow.
     "httptools": ("appapi_host.app_streams",),
     "websockets": ("appapi_host.app_sockets",),
@@ -271,7 +272,7 @@ def test_only_one_module_of_each_package_knows_the_http_client() -> None:
         for path in FILES
         if any(is_inside(name, "httpx") for name in imports(path))
     }
-    assert knowing == {"exapp_sdk.client", "appapi_host.app_client"}
+    assert knowing == {"exapp_sdk.client", "appapi_host.app_client.library"}
 
 
 def loaded_by(code: str) -> set[str]:

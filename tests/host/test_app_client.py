@@ -10,8 +10,8 @@ import httpx
 import pytest
 from anyio.abc import SocketStream
 
-from appapi_host import app_client
 from appapi_host.app_client import AppClient, reasons
+from appapi_host.app_client.answers import MAX_ANSWER_BYTES
 from appapi_host.events import EventBus
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
@@ -92,14 +92,14 @@ async def test_requests_of_the_handshake_carry_nothing_but_the_recorded_headers(
 # On trio, httpcore's own generators warn when a body is left before its end.
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_answer_without_end_is_cut(anyio_backend: str) -> None:
-    body = b"x" * (app_client.MAX_ANSWER_BYTES + 1000)
+    body = b"x" * (MAX_ANSWER_BYTES + 1000)
     answer = b"HTTP/1.1 200 OK\r\n\r\n" + body
     async with (
         server(answer) as (port, _),
         AppClient(HostSettings(), EventBus()) as client,
     ):
         got = await client.heartbeat(record(port), f"http://127.0.0.1:{port}")
-    assert len(got.body) == app_client.MAX_ANSWER_BYTES
+    assert len(got.body) == MAX_ANSWER_BYTES
     assert got.json() is None
 
 

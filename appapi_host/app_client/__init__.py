@@ -1,4 +1,4 @@
-"""How the host speaks HTTP to apps; the only module of this package that knows httpx.
+"""How the host speaks HTTP to apps; the only part of the host that knows httpx.
 
 Requests are handed to httpx transports as they are rather than to a client: no cookies are kept
 between users, no header is added behind our back, and a proxied request costs no more than it must.
@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import json
 import secrets
-import ssl
 import string
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import replace
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-import anyio.to_thread
+import anyio
 
+from appapi_host.app_client.answers import (
+    Answer,
+    decoded_pieces,
+    header_list,
+    read,
+    streamed,
+)
+from appapi_host.app_client.failures import reasons, translated
+from appapi_host.app_client.fetching import USER_AGENT, fetch
+from appapi_host.app_client.library import httpx, ready
+from appapi_host.app_client.redirects import MAX_REDIRECTS, REDIRECTS, redirected
+from appapi_host.app_client.transports import (
+    TransportFactory,
+    UserAnswer,
+    UserClient,
+    memory_transport,
+    single_transport,
+    user_client,
+)
 from appapi_host.app_connections import os_reason, tls_context, without_userinfo
 from appapi_host.app_streams import AppStreams, StreamedAnswer
 from appapi_host.events import Direction, EventBus, Exchange, masked_headers
@@ -37,6 +49,7 @@ from exapp_sdk.errors import TransportError
 from exapp_sdk.protocol.auth import AA_REQUEST_ID
 
 __all__ = [
+    "USER_AGENT",
     "Answer",
     "AppClient",
     "StreamedAnswer",
@@ -50,82 +63,10 @@ __all__ = [
     "user_client",
 ]
 
-if TYPE_CHECKING:
-    import httpx
-
-    UserClient = httpx.AsyncClient
-    UserAnswer = httpx.Response
-    """What `user_client()` makes and what it answers with: others say it without naming the
-    library."""
-else:
-
-    class _Httpx:
-        """The library, imported when something of it is needed: most commands ask no app."""
-
-        def __getattr__(self, name: str) -> Any:
-            value = getattr(_imported(), name)
-            setattr(self, name, value)  # from now on without this method
-            return value
-
-    httpx = _Httpx()
-    UserClient = UserAnswer = object
-
-
-@cache
-def _imported() -> ModuleType:
-    import httpcore  # noqa: F401  # httpx would import it at the first request
-    import httpx
-
-    return httpx
-
-
-async def _ready() -> None:
-    """Have the library imported, without blocking the loop."""
-    if not _imported.cache_info().currsize:
-        await anyio.to_thread.run_sync(_imported)
-
-
-USER_AGENT: Final = "Nextcloud Server Crawler"
-"""What Nextcloud's HTTP client calls itself; apps may log it."""
-
 _REQUEST_ID_ALPHABET: Final = string.ascii_letters + string.digits
-
-MAX_REDIRECTS: Final = 5
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-"""Longest lifecycle answer that is read; the contract's own are below 100 bytes."""
 
 SHOWN_BYTES: Final = 4096
 """How much of a body an `Exchange` keeps."""
-
-TransportFactory = Callable[[AppRecord], "httpx.AsyncBaseTransport | None"]
-"""Gives the transport to one app, None for the network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an app answered.
-
-    Args:
-        url: the URL that was asked for, for messages.
-        status: HTTP status.
-        reason: reason phrase of that status.
-        body: up to `MAX_ANSWER_BYTES` of the body.
-        headers: names and values as sent.
-    """
-
-    url: str
-    status: int
-    reason: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def json(self) -> Any:
-        """The decoded JSON body, None if it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
 
 
 class AppClient:
@@ -170,7 +111,7 @@ class AppClient:
 
     @cached_property
     def _single(self) -> httpx.AsyncHTTPTransport:
-        return _single_transport()
+        return single_transport()
 
     async def heartbeat(self, app: AppRecord, url: str) -> Answer:
         """`GET /heartbeat`, not signed.
@@ -302,7 +243,7 @@ class AppClient:
         )
         started = time.perf_counter()
         try:
-            await _ready()
+            await ready()
             front = front_of(app, url)
             sent = front.headers(headers) if front else headers
             request = _request(method, url + target, sent, content)
@@ -312,7 +253,7 @@ class AppClient:
                 yield StreamedAnswer(
                     response.status_code,
                     list(response.headers.raw),
-                    _decoded_pieces(response, method, url + target),
+                    decoded_pieces(response, method, url + target),
                 )
         except TransportError as error:
             if not exchange.status:
@@ -349,7 +290,7 @@ class AppClient:
         """
         own = self._transport_for(app) if self._transport_for else None
         if own is not None:
-            return _streamed(own, method, url + target, headers, content)
+            return streamed(own, method, url + target, headers, content)
         front = front_of(app, url)
         return self._streams.stream(
             url,
@@ -381,7 +322,7 @@ class AppClient:
         if own or not front or not front.ca:
             return own or self._single
         if front.ca not in self._trusting:
-            self._trusting[front.ca] = _single_transport(tls_context(front.ca))
+            self._trusting[front.ca] = single_transport(tls_context(front.ca))
         return self._trusting[front.ca]
 
     async def _call(
@@ -408,13 +349,13 @@ class AppClient:
         )
         started = time.perf_counter()
         try:
-            await _ready()
+            await ready()
             front = front_of(app, url) if app else None
             sent = front.headers(headers) if front else headers
             request = _request(method, url + target, sent, content)
             async with self._followed(app, request, front) as response:
-                with _translated(method, url + target):
-                    body = await _read(response)
+                with translated(method, url + target):
+                    body = await read(response)
         except BaseException as error:  # cancelled too, when the time is over
             if emit_failure:
                 note = error.reason if isinstance(error, TransportError) else ""
@@ -429,7 +370,7 @@ class AppClient:
             response.status_code,
             response.reason_phrase,
             body,
-            tuple(_header_list(response)),
+            tuple(header_list(response)),
         )
 
     @asynccontextmanager
@@ -443,27 +384,19 @@ class AppClient:
         except OSError as error:
             raise TransportError(first, f"the CA file is of no use: {os_reason(error)}") from error
         for _ in range(MAX_REDIRECTS + 1):
-            with _translated(request.method, str(request.url)):
+            with translated(request.method, str(request.url)):
                 response = await transport.handle_async_request(request)
             location = response.headers.get("location")
-            if response.status_code not in _REDIRECTS or not location:
+            if response.status_code not in REDIRECTS or not location:
                 try:
                     yield response
                 finally:
                     await response.aclose()
                 return
             await response.aclose()
-            with _translated(request.method, str(request.url)):
-                request = _redirected(request, response.status_code, location)
+            with translated(request.method, str(request.url)):
+                request = redirected(request, response.status_code, location)
         raise TransportError(first, f"more than {MAX_REDIRECTS} redirects")
-
-
-def _single_transport(context: ssl.SSLContext | None = None) -> httpx.AsyncHTTPTransport:
-    # Requests of our own get a connection each, as AppAPI's do: one that an app has just closed
-    # cannot be told from one that is idle, and a POST must not be sent twice.
-    return httpx.AsyncHTTPTransport(
-        verify=context or True, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-    )
 
 
 def php_json(value: Mapping[str, Any]) -> bytes:
@@ -474,188 +407,10 @@ def php_json(value: Mapping[str, Any]) -> bytes:
 def _request(
     method: str, url: str, headers: list[tuple[str, str]], content: bytes
 ) -> httpx.Request:
-    with _translated(method, url):
+    with translated(method, url):
         return httpx.Request(method, url, headers=headers, content=content)
 
 
 def _new_request_id() -> str:
     """20 letters and digits, as Nextcloud makes one for each request."""
     return "".join(secrets.choice(_REQUEST_ID_ALPHABET) for _ in range(20))
-
-
-def _redirected(request: httpx.Request, status: int, location: str) -> httpx.Request:
-    """The next request; its body goes along where the status says so."""
-    target = request.url.join(location)
-    headers = _redirected_headers(request, target)
-    if status > 303:
-        return httpx.Request(request.method, target, headers=headers, content=request.content)
-    headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
-    return httpx.Request("GET", target, headers=headers)  # also for PUT
-
-
-def _redirected_headers(request: httpx.Request, target: httpx.URL) -> list[tuple[str, str]]:
-    """The headers to repeat; the secret only goes where it was meant to go."""
-    same_origin = (target.scheme, target.host, target.port) == (
-        request.url.scheme,
-        request.url.host,
-        request.url.port,
-    )
-    dropped = {"host", "content-length"}
-    if not same_origin:
-        dropped |= {
-            "authorization-app-api",
-            "authorization",
-            "x-original-authorization",
-            "cookie",
-        }
-    return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in request.headers.raw
-        if name.decode("latin-1").lower() not in dropped
-    ]
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """The decoded body, cut at `MAX_ANSWER_BYTES`."""
-    body = bytearray()
-    # Not aread(): an app that never stops sending would fill the memory.
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            break
-    return bytes(body[:MAX_ANSWER_BYTES])
-
-
-async def _decoded_pieces(
-    response: httpx.Response, method: str, url: str
-) -> AsyncGenerator[bytes, None]:
-    with _translated(method, url):
-        async for piece in response.aiter_bytes():
-            yield piece
-
-
-def _header_list(response: httpx.Response) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw
-    ]
-
-
-@asynccontextmanager
-async def _streamed(
-    transport: httpx.AsyncBaseTransport,
-    method: str,
-    url: str,
-    headers: Sequence[tuple[bytes, bytes]],
-    content: AsyncGenerator[bytes, None] | None,
-) -> AsyncIterator[StreamedAnswer]:
-    with _translated(method, url):
-        request = httpx.Request(method, url, headers=headers, content=content)
-        response = await transport.handle_async_request(request)
-    try:
-        body = _pieces(response, method, url)
-        yield StreamedAnswer(response.status_code, list(response.headers.raw), body)
-    finally:
-        await response.aclose()
-
-
-async def _pieces(response: httpx.Response, method: str, url: str) -> AsyncGenerator[bytes, None]:
-    with _translated(method, url):
-        async for piece in response.stream:  # type: ignore[union-attr]  # async transport: async stream
-            yield piece
-
-
-@cache
-def reasons() -> tuple[tuple[type[Exception], str], ...]:
-    """What httpx raises, in plain words; the first row that fits counts."""
-    return (
-        (httpx.ConnectTimeout, "no connection within the time limit"),
-        (httpx.ConnectError, "no connection"),
-        (httpx.TimeoutException, "no answer within the time limit"),
-        (httpx.RemoteProtocolError, "the app closed the connection without a proper answer"),
-        (httpx.LocalProtocolError, "the request cannot be written as HTTP"),
-        (httpx.UnsupportedProtocol, "the address is neither http nor https"),
-        (httpx.NetworkError, "the connection broke"),
-        (httpx.DecodingError, "the body is not what Content-Encoding says"),
-        (httpx.HTTPError, "HTTP failed"),
-        (httpx.InvalidURL, "the address is malformed"),
-        (OSError, "the connection broke"),
-    )
-
-
-def memory_transport(app: Callable[..., Any]) -> httpx.AsyncBaseTransport:
-    """A transport that calls an ASGI app directly: no sockets, whole answers only."""
-    return httpx.ASGITransport(app, raise_app_exceptions=False)
-
-
-def user_client(
-    base_url: str,
-    *,
-    auth: tuple[str, str] | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> httpx.AsyncClient:
-    """A client for a person at the host, as tests use it."""
-    return httpx.AsyncClient(base_url=base_url, auth=auth, transport=transport, trust_env=False)
-
-
-async def fetch(url: str, *, limit: int) -> bytes:
-    """Get a document that is no app's, for instance an info.xml from the web.
-
-    Redirects are followed, but to nothing other than http and https. The caller owns the deadline.
-
-    Args:
-        url: http or https.
-        limit: bytes after which reading ends.
-
-    Raises:
-        TransportError: it cannot be had, or the answer is not 200.
-    """
-    data = bytearray()
-    await _ready()
-    with _translated("GET", url):
-        async with (
-            httpx.AsyncClient(follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
-            client.stream("GET", url, headers={"User-Agent": USER_AGENT}) as answer,
-        ):
-            if answer.status_code != 200:
-                raise TransportError(
-                    f"GET {without_userinfo(url)}",
-                    f"the answer is {answer.status_code} {answer.reason_phrase}",
-                )
-            async for piece in answer.aiter_bytes():
-                data += piece
-                if len(data) >= limit:
-                    break
-    return bytes(data[:limit])
-
-
-class _translated:  # noqa: N801  # reads as a phrase in a with statement
-    """Turns what httpx raises into `TransportError`.
-
-    A class rather than a generator, because one stands around every piece of a proxied body.
-    """
-
-    __slots__ = ("_method", "_url")
-
-    def __init__(self, method: str, url: str) -> None:
-        self._method = method
-        self._url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not isinstance(exc, Exception):
-            return
-        for kind, reason in reasons():
-            if isinstance(exc, kind):
-                detail = os_reason(exc) or (str(exc) if kind is httpx.HTTPError else "")
-                raise TransportError(
-                    f"{self._method} {without_userinfo(self._url)}",
-                    f"{reason}: {detail}" if detail else reason,
-                    outcome_unknown=not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout),
-                ) from exc
