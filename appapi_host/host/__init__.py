@@ -6,6 +6,7 @@ the handshake, tells the bus of every step, and raises what went wrong with caus
 
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -76,6 +77,7 @@ class Host:
         backends: deploy backends by deploy id, besides the built-in ones.
         transport_for: how to reach an app other than through the network.
         operations: what is being done to the apps of that registry.
+        now: unix seconds, for what people are told the time of.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Host:
         backends: Mapping[str, DeployBackend] | None = None,
         transport_for: TransportFactory | None = None,
         operations: Operations | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        self.now = now
         self.registry = registry
         self.start_soon = group.start_soon
         """Runs something for as long as the host is open."""
@@ -99,7 +103,7 @@ class Host:
         self.throttle = Throttle(is_on=settings.is_throttling)
         self.users = Users(registry, self.throttle)
         self.users.when_removed = self._forget_files
-        self.sessions = Sessions(registry)
+        self.sessions = Sessions(registry, now=now)
         self.documents = DocumentStore(registry)
         self.values = Values(
             self.documents, settings.data_dir / KEY_FILE if settings.data_dir else None
@@ -177,6 +181,7 @@ class Host:
         bus: EventBus | None = None,
         backends: Mapping[str, DeployBackend] | None = None,
         transport_for: TransportFactory | None = None,
+        now: Callable[[], float] = time.time,
     ) -> AsyncIterator["Host"]:
         """Open the registry and run the host inside the block.
 
@@ -198,6 +203,7 @@ class Host:
                 backends=backends,
                 transport_for=transport_for,
                 operations=operations,
+                now=now,
             )
             stack.push_async_callback(host._close_files)
             stack.push_async_callback(host.daemons.close)

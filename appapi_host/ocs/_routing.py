@@ -19,7 +19,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -441,7 +441,13 @@ class OCSApplication:
         }
         call = Call(self._host, request, reply.body, caller.user, caller.app, path_values)
         result = await endpoint.handler(call, **arguments)
-        return result if isinstance(result, (Answer, File)) else Answer(result)
+        answer = result if isinstance(result, (Answer, File)) else Answer(result)
+        if isinstance(answer, Answer):
+            etag = dict(answer.headers).get("ETag")
+            if etag and request.headers.get("if-none-match", "").strip() == etag:
+                # In v1 a failure of that code with the data, in v2 the HTTP status without any.
+                return replace(answer, statuscode=304)
+        return answer
 
     async def _emit(self, reply: _Reply, rendered: Rendered, seconds: float, at: float) -> None:
         request = reply.request

@@ -124,12 +124,14 @@ def _all(settings: HostSettings, delay_ms: int) -> dict[str, Any]:
         },
         **public,
         "files": {
+            "blacklisted_files": [".htaccess"],  # what older clients read instead of the next one
             "forbidden_filenames": [".htaccess"],
             "forbidden_filename_basenames": [],
             "forbidden_filename_characters": ["\\", "/"],
             "forbidden_filename_extensions": [".filepart", ".part"],
             "bigfilechunking": True,
             "chunked_upload": {"max_size": 104857600, "max_parallel_count": 5},
+            "windows_compatible_filenames": False,
             "undelete": True,
             "delete_from_trash": True,
             "versioning": True,

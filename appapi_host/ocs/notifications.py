@@ -45,7 +45,7 @@ async def notify(call: Call, params: dict[str, Any]) -> dict[str, Any]:
             raise ParameterError(f"subject_params needs the text {name!r}")
         if not isinstance(subject.get(f"{name}_params"), (dict, list)):
             raise ParameterError(f"subject_params needs the object '{name}_params'")
-    sent = datetime.now(UTC).isoformat(timespec="seconds")
+    sent = datetime.fromtimestamp(call.host.now(), UTC).isoformat(timespec="seconds")
     app_id, user_id = call.app.app_id, call.acting_user.user_id
     stored = {**content, "subject_params": subject, "datetime": sent}
     document = await call.host.documents.write(
@@ -77,7 +77,9 @@ async def list_notifications(call: Call) -> Answer:
     """The notifications of the user that can be rendered, newest first."""
     found = await _seen_by(call)
     shown = [item for item in (_rendered(one, _icon(call)) for one in reversed(found)) if item]
-    digest = hashlib.md5(json.dumps(shown).encode(), usedforsecurity=False).hexdigest()
+    numbers = [item["notification_id"] for item in shown]  # which never change what they stand for
+    listed = json.dumps(numbers, separators=(",", ":")).encode()
+    digest = hashlib.md5(listed, usedforsecurity=False).hexdigest()
     return Answer(shown, headers=(("ETag", f'"{digest}"'),))
 
 

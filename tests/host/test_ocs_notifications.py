@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.web_stage import WebStage, meta, web_stage
+from tests.host.web_stage import WebStage, meta, signed, web_stage
 
 NOTIFY = "/apps/app_api/api/v1/notification"
 LIST = "/apps/notifications/api/v2/notifications"
@@ -116,3 +116,16 @@ async def test_list_has_an_etag_that_changes_with_it() -> None:
             etags.add(response.headers["etag"])
             await s.data("POST", NOTIFY, json=params(), user_id="user")
         assert len(etags) == 2
+
+
+async def test_list_that_the_client_has_already_is_not_sent_again() -> None:
+    async with web_stage() as s:
+        await s.data("POST", NOTIFY, json=params(), user_id="user")
+        etag = (await s.ocs("GET", LIST, version=2, user_id="user")).headers["etag"]
+        headers = signed("user") | {"If-None-Match": etag}
+        same = await s.ocs("GET", LIST, version=2, headers=headers)
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+        assert same.headers["content-type"] == "application/json; charset=utf-8"
+        assert await s.refusal("GET", LIST, headers=headers) == (304, "")
+        await s.data("POST", NOTIFY, json=params(), user_id="user")
+        assert (await s.ocs("GET", LIST, version=2, headers=headers)).status_code == 200
