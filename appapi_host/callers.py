@@ -6,11 +6,12 @@ Source: AppAPI documentation, Authentication; order of checks measured on AppAPI
 import base64
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from appapi_host.events import Notice
 from appapi_host.host import Host
 from appapi_host.identity import identify
 from appapi_host.records import AppRecord, User
@@ -18,7 +19,14 @@ from appapi_host.throttling import APPS, Throttled
 from appapi_host.versions import is_newer
 from exapp_sdk.protocol.auth import MAX_HEADER_BYTES
 
-__all__ = ["Caller", "WhileDisabled", "identify_caller", "signer"]
+__all__ = [
+    "Caller",
+    "WhileDisabled",
+    "claimed_app",
+    "identify_caller",
+    "signer",
+    "tell_unserved",
+]
 
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
 _UPDATING: Final = frozenset({"install", "update"})
@@ -56,6 +64,22 @@ class Caller:
     has_wrong_password: bool = False
     has_proof: bool = True
     is_attempt: bool = False
+
+
+async def claimed_app(host: Host, headers: Mapping[str, str]) -> str:
+    """The id of the registered app that a request says it comes from, empty if it names none.
+
+    Nothing is proven by that: it is for the host's own output only.
+    """
+    claimed = headers.get("ex-app-id", "")
+    return claimed if claimed and await host.registry.app(claimed) else ""
+
+
+def tell_unserved(host: Host, app_id: str, method: str, path: str) -> None:
+    """Say that what somebody asked for is no part of this host: that is no mistake of the app."""
+    who = f"the app {app_id}" if app_id else "somebody"
+    text = f"{who} asked for {method} {path}, which this host does not serve"
+    host.bus.emit(Notice(app_id, text))
 
 
 async def signer(

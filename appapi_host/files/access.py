@@ -219,10 +219,22 @@ class Files:
         Raises:
             HostError: the disk does not allow it.
         """
-        is_there = self._data_dir is not None and anyio.Path(self._data_dir, FOLDER)
-        if self._store is None and not (is_there and await is_there.exists()):
-            return  # nobody has any
-        await self._work(user_id, lambda store: store.forget(user_id))
+        if await self._are_there():
+            await self._work(user_id, lambda store: store.forget(user_id))
+
+    async def used(self, user_id: str) -> int:
+        """Bytes of all files of a user; nothing is made for one who has none.
+
+        Raises:
+            NotFoundError: there is no such user.
+        """
+        return (await self.node(user_id)).size if await self._are_there() else 0
+
+    async def _are_there(self) -> bool:
+        """Whether anybody can have files yet."""
+        if self._store is not None:
+            return True
+        return self._data_dir is not None and await anyio.Path(self._data_dir, FOLDER).exists()
 
     async def folder(self, user_id: str) -> Path:
         """Where the files of a user lie on this machine, to look at or to put files into.

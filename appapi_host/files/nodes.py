@@ -48,6 +48,8 @@ def split_path(path: str) -> tuple[str, ...]:
 
 def check_new(name: str) -> None:
     """Refuse names that the real server gives to no new file, whatever the disk could hold."""
+    if name.strip() in ("", ".", ".."):
+        raise _invalid("Filename can not be blank or dots")
     lowered = name.lower()
     if lowered in _FORBIDDEN_NAMES:
         raise _invalid(f"{name!r} is a forbidden file or folder name.")

@@ -7,6 +7,7 @@ the destination before it takes the URL apart, and so loses names with `?` and `
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
@@ -38,6 +39,7 @@ from appapi_host.files.xml import DAV, Element, Multistatus, clean, render_error
 __all__ = [
     "BLOCK_BYTES",
     "METHODS",
+    "SERVED",
     "XML_METHODS",
     "Requests",
     "Tree",
@@ -73,6 +75,7 @@ XML_METHODS: Final = frozenset({"PROPFIND", "PROPPATCH", "SEARCH", "REPORT"})
 Headers = list[tuple[str, str]]
 StartResponse = Callable[[str, Headers], object]
 
+_ONE_RANGE: Final = re.compile(r"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)", re.IGNORECASE)
 _MULTISTATUS: Final = "207 Multi-Status"
 _XML_TYPE: Final = "application/xml; charset=utf-8"
 
@@ -132,6 +135,9 @@ _OF_USERS: Final = {
     "versions": find_version,
 }
 """First part of a path → what finds the rest, all of the user whom the second part names."""
+
+SERVED: Final = frozenset({*_OF_USERS, "systemtags", "systemtags-relations"})
+"""First parts of the paths of this host; the real one has calendars, comments and more."""
 
 
 def destination(header: str, base: str, legacy: tuple[str, ...]) -> tuple[str, ...]:
@@ -199,6 +205,9 @@ class Requests(RequestServer):
             return self._folder(resource, environ, start_response)
         # The library takes a body that comes with it for an error.
         environ["CONTENT_LENGTH"] = "0"
+        if not _ONE_RANGE.fullmatch(environ.get("HTTP_RANGE", "")):
+            # Of several ranges it would answer the last; the real server answers everything.
+            environ.pop("HTTP_RANGE", None)
         found: Iterator[bytes] = super().do_GET(environ, start_response)
         return found
 

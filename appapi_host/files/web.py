@@ -15,12 +15,20 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from appapi_host.callers import Caller, identify_caller
+from appapi_host.callers import Caller, claimed_app, identify_caller, tell_unserved
 from appapi_host.events import Direction, Exchange, masked_headers
 from appapi_host.files.nodes import split_path
 from appapi_host.files.properties import Owner
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.requests import BLOCK_BYTES, METHODS, XML_METHODS, Requests, Tree, render
+from appapi_host.files.requests import (
+    BLOCK_BYTES,
+    METHODS,
+    SERVED,
+    XML_METHODS,
+    Requests,
+    Tree,
+    render,
+)
 from appapi_host.files.resources import Upload, Work
 from appapi_host.files.store import Store
 from appapi_host.files.wsgi import Body, Gone, in_thread, send_answer
@@ -65,6 +73,7 @@ class _Request:
     status: int = 0
     seconds: float = 0.0
     note: str = ""
+    is_unserved: bool = False
     request_body: bytes = b""
     response_body: bytes = b""
 
@@ -101,7 +110,7 @@ class FilesApplication:
     async def _answer(self, request: _Request, receive: Receive, send: Send) -> None:
         try:
             user = await self._user(request)
-            base, names = _path(request.scope, user.user_id)
+            base, names = self._path(request, user.user_id)
             store = await self._host.files.store()
             body, is_complete = await self._body(request, receive)
         except Refusal as refusal:
@@ -122,6 +131,18 @@ class FilesApplication:
             ),
             self._workers,
         )
+
+    def _path(self, request: _Request, user_id: str) -> tuple[str, tuple[str, ...]]:
+        """The part of the URL in front of the path, and the names of the path.
+
+        Raises:
+            Refusal: it is no path, or none of this host.
+        """
+        found = _path(request.scope, user_id)
+        if found is None or (found[1] and found[1][0] not in SERVED):
+            request.is_unserved = True
+            raise Refusal(404, "Path not found.")
+        return found
 
     async def _user(self, request: _Request) -> User:
         """Who asks.
@@ -251,10 +272,13 @@ class FilesApplication:
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
         path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         query: bytes = scope.get("query_string", b"")
+        app_id = (
+            caller.app.app_id if caller.app else await claimed_app(self._host, Headers(scope=scope))
+        )
         self._host.bus.emit(
             Exchange(
                 Direction.APP_TO_HOST,
-                caller.app.app_id if caller.app else await self._claimed_app(Headers(scope=scope)),
+                app_id,
                 scope["method"],
                 (path + b"?" + query if query else path).decode("latin-1"),
                 request.status,
@@ -267,17 +291,15 @@ class FilesApplication:
                 at=at,
             )
         )
-
-    async def _claimed_app(self, headers: Headers) -> str:
-        claimed = headers.get("ex-app-id", "")
-        return claimed if claimed and await self._host.registry.app(claimed) else ""
+        if request.is_unserved:
+            tell_unserved(self._host, app_id, scope["method"], path.decode("latin-1"))
 
 
-def _path(scope: Scope, user_id: str) -> tuple[str, tuple[str, ...]]:
-    """The part of a URL in front of the path, and the names of the path.
+def _path(scope: Scope, user_id: str) -> tuple[str, tuple[str, ...]] | None:
+    """The part of a URL in front of the path, and the names of the path; None if there is neither.
 
     Raises:
-        Refusal: it is no path of files.
+        Refusal: it is no path at all.
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     try:
@@ -287,7 +309,7 @@ def _path(scope: Scope, user_id: str) -> tuple[str, tuple[str, ...]]:
     for base, prefix in ((DAV_BASE, ()), (LEGACY_BASE, ("files", user_id))):
         if path == base or path.startswith(f"{base}/"):
             return base, (*prefix, *split_path(path[len(base) :]))
-    raise Refusal(404, "Path not found.")
+    return None
 
 
 def _server(scope: Scope, environ: dict[str, Any]) -> Requests:

@@ -26,8 +26,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from appapi_host.callers import claimed_app, tell_unserved
 from appapi_host.documents import Document
-from appapi_host.events import Direction, Exchange, Notice, masked_headers
+from appapi_host.events import Direction, Exchange, masked_headers
 from appapi_host.host import Host
 from appapi_host.ocs._authentication import Auth, Caller, OCSRefusal, WhileDisabled, authenticate
 from appapi_host.ocs._openapi import PATH as DESCRIPTION_PATH
@@ -452,7 +453,7 @@ class OCSApplication:
     async def _emit(self, reply: _Reply, rendered: Rendered, seconds: float, at: float) -> None:
         request = reply.request
         app = reply.caller.app
-        app_id = app.app_id if app else await self._claimed_app(request)
+        app_id = app.app_id if app else await claimed_app(self._host, request.headers)
         query = request.scope.get("query_string", b"")
         path = request.scope.get("raw_path") or request.scope["path"].encode()
         self._host.bus.emit(
@@ -475,19 +476,7 @@ class OCSApplication:
             )
         )
         if reply.is_unknown:
-            who = f"the app {app_id}" if app_id else "somebody"
-            self._host.bus.emit(
-                Notice(
-                    app_id,
-                    f"{who} asked for {request.method} {path.decode('latin-1')}, "
-                    "which this host does not serve",
-                )
-            )
-
-    async def _claimed_app(self, request: Request) -> str:
-        """The registered app that an unauthenticated request says it comes from."""
-        claimed = request.headers.get("ex-app-id", "")
-        return claimed if claimed and await self._host.registry.app(claimed) else ""
+            tell_unserved(self._host, app_id, request.method, path.decode("latin-1"))
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

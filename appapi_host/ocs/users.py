@@ -180,7 +180,7 @@ async def _data(call: Call, user: User) -> dict[str, Any]:
         "subadmin": [],
         "quota": {
             "free": _UNLIMITED,
-            "used": 0,
+            "used": await call.host.files.used(user.user_id),
             "total": _UNLIMITED,
             "relative": 0,
             "quota": _UNLIMITED,

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appapi_host.callers import claimed_app, tell_unserved
 from appapi_host.host import Host
 from appapi_host.identity import Identity, identify
 from appapi_host.ocs.capabilities import PRODUCT, VERSIONS
@@ -62,6 +64,9 @@ class Site:
             visit = replace(visit, identity=identity)
             return await _answered(visit)
         except PageRefusal as refusal:
+            app_id = await claimed_app(self._host, Headers(scope=scope))
+            if app_id and refusal.status == 404:
+                tell_unserved(self._host, app_id, scope["method"], scope["path"])
             listed = await entries(self._host, visit.user)
             return visit.refused(refusal, header=header(visit, listed))
         except Throttled:

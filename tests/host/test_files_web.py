@@ -171,9 +171,14 @@ async def test_times_that_are_none_are_refused(value: str) -> None:
         ("bytes=-3", 206, b"789", "bytes 7-9/10"),
         ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
         ("bytes=10-", 416, None, "bytes */10"),
+        ("bytes=0-1,8-9", 200, b"0123456789", None),
+        ("bytes=-", 200, b"0123456789", None),
+        ("lines=1-2", 200, b"0123456789", None),
     ],
 )
-async def test_ranges(asked: str, status: int, content: bytes | None, content_range: str) -> None:
+async def test_ranges(
+    asked: str, status: int, content: bytes | None, content_range: str | None
+) -> None:
     async with dav_stage() as dav:
         await dav.files.put("admin", "a.bin", "0123456789")
         answer = await dav.ask("GET", "a.bin", headers={"Range": asked})
@@ -320,7 +325,9 @@ async def test_paths_that_lead_elsewhere_are_refused(target: str) -> None:
         assert await dav.files.names("user") == ["secret.txt"]
 
 
-@pytest.mark.parametrize("name", [".htaccess", "a.part", "b.filepart", "c\\d", "e\x01f", "g\nh"])
+@pytest.mark.parametrize(
+    "name", [".htaccess", "a.part", "b.filepart", "c\\d", "e\x01f", "g\nh", " ", " .. "]
+)
 async def test_names_that_nextcloud_gives_to_no_file(name: str) -> None:
     async with dav_stage() as dav:
         for method in ("PUT", "MKCOL"):
@@ -617,6 +624,22 @@ async def test_methods_that_nobody_serves() -> None:
         assert "PROPFIND" in options.headers["allow"]
         assert options.headers["dav"] == "1, 3"
         assert (await dav.refusal("REPORT", "/trashbin/admin", content=b"<x/>"))[0] == 415
+
+
+@pytest.mark.parametrize(
+    "path", ["dav/calendars/admin/", "dav/comments/files/1", "dav/bulk", "carddav", ""]
+)
+async def test_what_is_no_part_of_this_host_is_not_found_and_said(path: str) -> None:
+    async with dav_stage() as dav:
+        target = f"/remote.php/{path}"
+        answer = await dav.stage.client.request("PROPFIND", target, headers=signed("admin"))
+        assert answer.status_code == 404
+        assert error_of(answer) == (f"{SABRE}\\NotFound", "Path not found.")
+        assert dav.stage.notices() == [
+            f"the app nc_py_api asked for PROPFIND {target}, which this host does not serve"
+        ]
+        assert await dav.status("GET", "nothing") == 404
+        assert len(dav.stage.notices()) == 1
 
 
 async def test_what_stands_for_itself_cannot_be_changed() -> None:

@@ -34,7 +34,10 @@ async def test_others_see_the_public_part_of_a_user() -> None:
             "display-name": "Administrator",
             "groups": ["admin"],
         }
-        assert "quota" in await s.data("GET", "/cloud/users/user", user_id="user")
+        quota = (await s.data("GET", "/cloud/users/user", user_id="user"))["quota"]
+        assert quota == {"free": -3, "used": 0, "total": -3, "relative": 0, "quota": -3}
+        await s.host.files.put("user", "folder/a.txt", "12345")
+        assert (await s.data("GET", "/cloud/user", user_id="user"))["quota"]["used"] == 5
 
 
 async def test_groups_are_listed_with_their_members() -> None:

@@ -5,7 +5,7 @@ import pytest
 from appapi_host.records import AccessLevel, Route
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.browsing import sign_in
-from tests.host.web_stage import raw_request, web_stage
+from tests.host.web_stage import raw_request, signed, web_stage
 
 ENTRY = "/apps/app_api/api/v1/ui/top-menu"
 
@@ -108,3 +108,14 @@ async def test_head_has_no_body() -> None:
     async with web_stage() as s:
         answer = await raw_request(s.host, "HEAD", "/")
         assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_app_that_asks_for_what_is_not_served_here_is_told_of() -> None:
+    async with web_stage() as s:
+        path = "/index.php/apps/notes/api/v1/notes"
+        assert (await s.client.get(path)).status_code == 404
+        assert s.notices() == []
+        assert (await s.client.get(path, headers=signed("user"))).status_code == 404
+        assert s.notices() == [
+            f"the app nc_py_api asked for GET {path}, which this host does not serve"
+        ]
