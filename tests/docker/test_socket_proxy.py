@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 from appapi_host.info_xml import AppInfo
 from appapi_host.settings import HostSettings, Timeouts
@@ -45,7 +46,7 @@ async def test_app_is_pulled_and_installed_through_the_proxy(
     assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])
 
 
-async def test_app_is_installed_through_the_proxy_with_tls(
+async def test_certificate_of_the_proxy_is_checked_against_the_authority_of_the_daemon(
     host: TestHost, tls_engine: TLSEngine, tmp_path: Path
 ) -> None:
     certificate = tls_engine.authority.server("proxy").as_one_file
@@ -101,6 +102,17 @@ async def test_app_behind_the_proxy_with_tls_is_reached_through_it(
         assert (await app.get("/public/x")).status_code == 200
         answer = await app.get("/headers", headers={"Authorization": "Bearer mine"})
         assert answer.json()["authorization"] == "Bearer mine"
+        async with connect(
+            f"{host.url.replace('http', 'ws', 1)}/exapps/plain/ws",
+            additional_headers={"Authorization": "Bearer mine"},
+            proxy=None,
+        ) as client:
+            assert await client.recv() == "Bearer mine"
+            for message in ("grüße", b"\x00\xff"):
+                await client.send(message)
+                assert await client.recv() == message
+            await client.close(4001)
+        assert client.close_code == 4001
         assert proxy.password not in str(host.events)
         await app.unregister(rm_data=True)
     assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])

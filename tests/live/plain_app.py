@@ -8,6 +8,7 @@ heartbeat), `crash` (ends in its init), `idle` (its init never ends unless there
 """
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -73,12 +74,33 @@ class Handler(BaseHTTPRequestHandler):
                 if MODE == "brief":
                     say("that was all")
                     os._exit(5)
+        elif self.headers["Upgrade"] == "websocket":
+            self.echo()
         elif self.path == "/die" and MODE == "die":
             say("dying now")
             os._exit(7)
         else:
             seen = {"authorization": self.headers["Authorization"]}
             self.answer(200, json.dumps({"path": self.path, "mode": MODE} | seen))
+
+    def echo(self) -> None:
+        """A websocket that sends back short messages, after what it was shown in the handshake."""
+        magic = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()
+        self.send_response(101)
+        for name, value in (("Upgrade", "websocket"), ("Connection", "Upgrade")):
+            self.send_header(name, value)
+        self.send_header("Sec-WebSocket-Accept", accept)
+        self.end_headers()
+        seen = str(self.headers["Authorization"]).encode()
+        self.wfile.write(bytes([0x81, len(seen)]) + seen)
+        while len(head := self.rfile.read(6)) == 6:  # type, length and mask of a client's frame
+            data = self.rfile.read(head[1] & 127)
+            plain = bytes(byte ^ head[2 + i % 4] for i, byte in enumerate(data))
+            self.wfile.write(bytes([head[0], len(plain)]) + plain)
+            if head[0] & 15 == 8:  # a close, which is agreed to
+                break
+        self.close_connection = True
 
     def do_POST(self) -> None:
         if MODE not in ("init", "fail", "stubborn", "vanish", "crash", "idle"):
