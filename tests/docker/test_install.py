@@ -24,7 +24,7 @@ from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
-from tests.docker.engines import DockerEngine, free_port
+from tests.docker.engines import DockerEngine, accepts, free_port
 from tests.docker.registry import Registry
 from tests.docker.socket_proxy import socket_proxy
 from tests.docker.tls import Authority
@@ -411,6 +411,9 @@ async def test_app_that_ends_while_it_is_enabled_is_started_again_by_the_engine(
             while stage.state() != "running":
                 await anyio.lowlevel.checkpoint()
             assert ended == []
+            # Until Python has begun, process 1 ignores the signal.
+            while not accepts(("127.0.0.1", app.port)):
+                await anyio.lowlevel.checkpoint()
             await anyio.to_thread.run_sync(stage.engine.docker, "stop", CONTAINER)
     assert ended == ["exit code 130"]
     assert stage.inspect()["RestartCount"] == 1
