@@ -105,12 +105,21 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProgressChanged:
-    """Building (`build`), deployment (`deploy`) or initialization (`init`) came to `percent`."""
+    """Building (`build`), deployment (`deploy`) or initialization (`init`) came to `percent`.
+
+    Args:
+        app_id: of the app.
+        step: one of these.
+        percent: how far it is.
+        detail: what that means, for people.
+        is_part: `detail` names the next part of the step, which is news whatever the percentage.
+    """
 
     app_id: str
     step: str
     percent: int
     detail: str = ""
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,10 +136,10 @@ class Console:
                 self._step_finished(app_id, step, seconds, detail)
             case StepFailed(app_id, step, cause, _):
                 self._step_failed(app_id, step, cause)
-            case ProgressChanged(app_id, step, percent, ""):
-                self._progress(app_id, step, percent)
-            case ProgressChanged(app_id, step, percent, detail):
+            case ProgressChanged(app_id, step, percent, detail, is_part=True):
                 self._part(app_id, step, percent, detail)
+            case ProgressChanged(app_id, step, percent, detail):
+                self._progress(app_id, step, percent, detail)
             case AppOutput(app_id, line):
                 self.labelled("app", line, app_id)
             case Notice(app_id, text, is_warning):
@@ -205,7 +205,7 @@ class Console:
         """Why a step failed, unless `failure()` is about to tell it at length."""
         return cause if self._several or step == "disabled" else ""
 
-    def _progress(self, app_id: str, step: str, percent: int) -> None:
+    def _progress(self, app_id: str, step: str, percent: int, detail: str) -> None:
         """One line per ten percent; none for a step that goes from nothing to 100 at once."""
         last = self._shown.get((app_id, step), 0)
         if percent // 10 == last // 10 or (percent >= _AT_ONCE_PERCENT and not last):
@@ -215,7 +215,7 @@ class Console:
             return  # starting a process has percentages too, but nobody can follow them
         self._shown[app_id, step] = percent
         if percent:
-            self.labelled(step, f"{percent} %", app_id)
+            self.labelled(step, f"{percent} %  {detail}".rstrip(), app_id)
 
     def _part(self, app_id: str, step: str, percent: int, detail: str) -> None:
         """A step came to the next of its parts."""
@@ -356,16 +356,15 @@ class TerminalConsole(Console):
         line.append(f"  {self._clean(self._why(step, cause)) or 'failed'}", style="red")
         self._rich.print(line, soft_wrap=True)
 
-    def _progress(self, app_id: str, step: str, percent: int) -> None:
-        task = self._tasks.get((app_id, step))
-        if self._bars is not None and task is not None:
-            self._bars.update(task, completed=percent, total=100)
+    def _progress(self, app_id: str, step: str, percent: int, detail: str) -> None:
+        self._part(app_id, step, percent, detail)
 
     def _part(self, app_id: str, step: str, percent: int, detail: str) -> None:
         task = self._tasks.get((app_id, step))
         if self._bars is not None and task is not None:
-            note = self._clean(detail)
-            self._bars.update(task, completed=percent, total=100, note=note)
+            self._bars.update(task, completed=percent, total=100)
+            if detail:
+                self._bars.update(task, note=self._clean(detail))
 
     def _end(self, app_id: str, step: str) -> None:
         task = self._tasks.pop((app_id, step), None)

@@ -194,7 +194,7 @@ class DockerTarget(Target):
 
 def _show(host: Host, app_id: str, step: BuildStep) -> None:
     detail = f"{step.number}/{step.total}  {step.text}"
-    host.bus.emit(ProgressChanged(app_id, "build", step.percent, detail))
+    host.bus.emit(ProgressChanged(app_id, "build", step.percent, detail, is_part=True))
 
 
 def _size(size: float) -> str:

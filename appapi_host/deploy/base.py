@@ -1,6 +1,6 @@
 """What a deploy backend is: how apps of one kind of daemon get in place."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -12,8 +12,17 @@ from appapi_host.settings import HostSettings
 
 __all__ = ["DeployBackend", "Deployment", "Leftover", "ReportProgress"]
 
-ReportProgress = Callable[[int], Awaitable[None]]
-"""Tell how far a deployment is, in percent."""
+
+class ReportProgress(Protocol):
+    """Tell how far a deployment is."""
+
+    async def __call__(self, percent: int, detail: str = "") -> None:
+        """Tell it.
+
+        Args:
+            percent: whole percent; the same again if only the rest has changed.
+            detail: what that means, for people: bytes and layers of a pull.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,14 +161,17 @@ class Installer:
         is_prepared: bool = False,
     ) -> None:
         """Put the app in place and note how far that is."""
+        stored = -1
 
-        async def report(percent: int) -> None:
-            now = int(time.time())
-            await self._host.registry.apply(
-                app.app_id,
-                lambda app: replace(app, status=app.status.deploy_reported(percent, now=now)),
-            )
-            self._host.bus.emit(ProgressChanged(app.app_id, "deploy", percent))
+        async def report(percent: int, detail: str = "") -> None:
+            nonlocal stored
+            if percent != stored:
+                stored, now = percent, int(time.time())
+                await self._host.registry.apply(
+                    app.app_id,
+                    lambda app: replace(app, status=app.status.deploy_reported(percent, now=now)),
+                )
+            self._host.bus.emit(ProgressChanged(app.app_id, "deploy", percent, detail))
 
         with stepping(self._host.bus, app.app_id, "deploy"):
             try:

@@ -154,8 +154,8 @@ class Updater:
         return True
 
     def _report_to_bus(self, app_id: str) -> ReportProgress:
-        async def report(percent: int) -> None:
-            self._host.bus.emit(ProgressChanged(app_id, "deploy", percent))
+        async def report(percent: int, detail: str = "") -> None:
+            self._host.bus.emit(ProgressChanged(app_id, "deploy", percent, detail))
 
         return report
 

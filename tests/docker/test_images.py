@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -76,22 +77,25 @@ def test_progress_counts_bytes_and_never_goes_back() -> None:
         return progress.percent
 
     assert not progress.has_begun
+    assert progress.detail == ""
     progress.note({"id": "1.4", "status": "Pulling from acme/notes"})
     assert layer("there", "Already exists") == 0
     assert [layer(name, "Pulling fs layer") for name in ("a", "b")] == [0, 0]
-    assert layer("a", "Downloading", 500, 1000) == 18  # half of 80 % of one layer of two
-    assert layer("b", "Downloading", 0, 9000) == 18  # the other one turns out to be large
+    assert layer("a", "Downloading", 500_000, 1_000_000) == 18  # half of 80 % of one layer of two
+    assert progress.detail == "0.5 MB, 0 of 2 layers"
+    assert layer("b", "Downloading", 0, 9_000_000) == 18  # the other one turns out to be large
     assert layer("a", "Download complete") == 18
-    assert layer("b", "Downloading", 9000, 9000) == 75
-    assert layer("a", "Extracting", 1000, 1000) == 77
+    assert layer("b", "Downloading", 9_000_000, 9_000_000) == 75
+    assert layer("a", "Extracting", 1_000_000, 1_000_000) == 77
     assert layer("a", "Pull complete") == 77
+    assert progress.detail == "10.0 of 10.0 MB, 1 of 2 layers"
     assert layer("b", "Pull complete") == 94
     assert not progress.is_complete
     progress.note({"status": "Digest: sha256:00"})
     progress.note({"status": "Status: Downloaded newer image for acme/notes:1.4"})
     assert progress.is_complete
     assert progress.percent == 94
-    assert progress.summary.startswith("pulled, 2 layers, 0.0 MB in ")
+    assert progress.summary.startswith("pulled, 2 layers, 10.0 MB in ")
 
 
 def test_recorded_pull_of_what_is_there_is_complete() -> None:
@@ -128,11 +132,13 @@ class Fetch:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.percents: list[int] = []
+        self.details: list[str] = []
         self.told: list[str] = []
 
     async def __call__(self, *references: str, is_local: bool = False) -> str:
-        async def report(percent: int) -> None:
+        async def report(percent: int, detail: str = "") -> None:
             self.percents.append(percent)
+            self.details.append(detail)
 
         wanted = Candidates(references, is_local)
         return await fetch(self._engine, wanted, report, self.told.append)
@@ -173,6 +179,9 @@ async def test_pull_tells_each_name_and_how_far_it_is(
     assert fetching.percents == sorted(fetching.percents)
     assert fetching.percents[-1] == 94
     assert len(set(fetching.percents)) > 3
+    megabytes = [float(text.split()[0]) for text in fetching.details if text]
+    assert megabytes == sorted(megabytes)
+    assert re.fullmatch(r"8\.\d of 8\.\d MB, [12] of 2 layers", fetching.details[-2])
     assert await fetching(reference) == reference
     assert fetching.told[-1] == f"image {reference}: up to date"
 

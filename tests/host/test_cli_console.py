@@ -127,6 +127,16 @@ def test_progress_that_goes_back_is_shown_too(console: Console, out: Pipe) -> No
     assert out.getvalue().split() == ["init", "60", "%", "init", "30", "%", "init", "40", "%"]
 
 
+def test_detail_of_a_pull_is_shown_with_its_percentage(console: Console, out: Pipe) -> None:
+    for percent, megabytes in ((12, 12.5), (13, 13.1), (31, 30.9)):
+        detail = f"{megabytes} of 100.0 MB, 1 of 4 layers"
+        console(ProgressChanged("notes", "fetch", percent, detail))
+    assert out.getvalue().splitlines() == [
+        "fetch       12 %  12.5 of 100.0 MB, 1 of 4 layers",
+        "fetch       31 %  30.9 of 100.0 MB, 1 of 4 layers",
+    ]
+
+
 def test_second_heartbeat_that_takes_its_time_is_shown(console: Console, out: Pipe) -> None:
     console(StepFinished("notes", "heartbeat", 0.1))
     console(StepFinished("notes", "heartbeat", 3.0))
@@ -300,6 +310,16 @@ def test_terminal_shows_ticks_and_a_bar_that_moves(
             assert "━" in screen.getvalue()
     assert screen.getvalue().count("✓") == 4
     assert terminal._bars is None
+
+
+def test_bar_of_a_pull_says_what_it_means(terminal: TerminalConsole, screen: Terminal) -> None:
+    terminal(StepStarted("notes", "deploy"))
+    terminal(ProgressChanged("notes", "deploy", 31, "30.9 of 100.0 MB, 1 of 4 layers"))
+    assert terminal._bars is not None
+    terminal._bars.refresh()
+    assert "31%" in screen.getvalue()
+    assert "30.9 of 100.0 MB, 1 of 4 layers" in screen.getvalue()
+    terminal.close()
 
 
 def test_terminal_shows_lines_above_the_bar(terminal: TerminalConsole, screen: Terminal) -> None:

@@ -69,7 +69,7 @@ class Stage:
         values = {"environment": ENVIRONMENT, "source": self.source, "command": command, **changes}
         return await self.backend.deploy(Deployment(APP, **values), self.report)
 
-    async def report(self, percent: int) -> None:
+    async def report(self, percent: int, detail: str = "") -> None:
         self.reports.append(percent)
 
     async def first_line(self) -> str:
@@ -542,7 +542,7 @@ async def test_a_deployment_that_is_broken_off_leaves_nothing_running(tmp_path: 
         pids: list[int] = []
         with anyio.CancelScope() as scope:
 
-            async def report(percent: int) -> None:
+            async def report(percent: int, detail: str = "") -> None:
                 if percent == 99:
                     plan = await anyio.Path(stage.folder / "process.json").read_text()
                     pids.append(json.loads(plan)["pid"])
@@ -589,7 +589,7 @@ async def test_without_a_data_directory_a_private_one_lives_as_long_as_the_backe
     (source / "main.py").write_text("import os; print(os.environ['APP_PERSISTENT_STORAGE'])")
     backend = ProcessBackend(HostSettings(), EventBus())
 
-    async def report(percent: int) -> None:
+    async def report(percent: int, detail: str = "") -> None:
         pass
 
     with anyio.fail_after(10):

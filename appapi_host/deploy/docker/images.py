@@ -33,6 +33,9 @@ _FIRST_PAUSE: Final = 0.5
 _DOWNLOAD_SHARE: Final = 0.8
 """How much of a layer's work is its download; the rest is its extraction."""
 
+_A_LOOK_SECONDS: Final = 0.2
+"""How often it is told how far a pull is that has not come to the next percent."""
+
 _HOPELESS: Final = frozenset({"disk-full", "rate-limit", "forbidden"})
 """Faults that another name of the image would meet too."""
 
@@ -195,16 +198,17 @@ async def _read(
     progress: "PullProgress",
     report: ReportProgress,
 ) -> str:
-    percent = progress.percent
+    percent, told = progress.percent, 0.0
     async for message in messages:
         if "error" in message or "errorDetail" in message:
             detail = message.get("errorDetail") or {}
             said = str(message.get("error") or detail.get("message") or detail)
             raise explain(engine.shown, said, status=200)
         progress.note(message)
-        if progress.percent > percent:
-            percent = progress.percent
-            await report(percent)
+        now = time.monotonic()
+        if progress.percent > percent or now >= told + _A_LOOK_SECONDS:
+            percent, told = progress.percent, now
+            await report(percent, progress.detail)
     if not progress.is_complete:
         raise explain(engine.shown, "the stream of the pull ended too early")
     return progress.summary
@@ -259,6 +263,18 @@ class PullProgress:
         elif total:
             self._best = max(self._best, int(PULLED_PERCENT * min(1.0, done / total)))
         return self._best
+
+    @property
+    def detail(self) -> str:
+        """Bytes and layers, for people; empty before there are any."""
+        new = [layer for layer in self._layers.values() if not layer.was_there]
+        done = sum(layer.size if layer.is_done else layer.downloaded for layer in new)
+        if not done:
+            return ""
+        size = f"{done / 1e6:.1f}"
+        if all(layer.size for layer in new):  # otherwise nobody knows yet how much it will be
+            size += f" of {sum(layer.size for layer in new) / 1e6:.1f}"
+        return f"{size} MB, {sum(layer.is_done for layer in new)} of {len(new)} layers"
 
     @property
     def summary(self) -> str:
