@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.engines import DockerEngine, docker_engine, remove_everything, run
+from tests.docker.fetching import connection, fetching  # noqa: F401  # fixtures
 from tests.docker.python_image import python_image
 from tests.docker.reach import (  # noqa: F401  # fixtures
     authority,

@@ -1,13 +1,11 @@
 """Which images are tried, and how they are pulled."""
 
-import base64
 import json
-import os
 import re
 import shutil
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +17,13 @@ import pytest
 from appapi_host.deploy.docker import images
 from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.engine import Engine
-from appapi_host.deploy.docker.images import Candidates, PullProgress, candidates, fetch
+from appapi_host.deploy.docker.images import Candidates, PullProgress, candidates
 from appapi_host.errors import DeployError
 from appapi_host.info_rules import DockerInstall
 from appapi_host.records import Daemon
 from tests.docker.engines import DockerEngine, free_port
-from tests.docker.registry import Registry, docker_registry
+from tests.docker.fetching import Fetch, daemon_of_engine, pushed
+from tests.docker.registry import Registry
 
 WIRE = Path(__file__).parents[1] / "wire"
 
@@ -115,54 +114,6 @@ def test_recorded_pull_of_what_is_there_is_complete() -> None:
 # On a real engine.
 
 
-@pytest.fixture
-async def connection(engine: DockerEngine) -> AsyncIterator[Engine]:
-    connection = Engine(Address.of(daemon_of_engine(engine), {}))
-    yield connection
-    await connection.close()
-
-
-def daemon_of_engine(engine: DockerEngine) -> Daemon:
-    return Daemon("docker", "", "docker-install", "http", str(engine.socket), {})
-
-
-class Fetch:
-    """Fetches and keeps what was told."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.percents: list[int] = []
-        self.details: list[str] = []
-        self.told: list[str] = []
-
-    async def __call__(self, *references: str, is_local: bool = False) -> str:
-        async def report(percent: int, detail: str = "") -> None:
-            self.percents.append(percent)
-            self.details.append(detail)
-
-        wanted = Candidates(references, is_local)
-        return await fetch(self._engine, wanted, report, self.told.append)
-
-
-@pytest.fixture
-def fetching(connection: Engine) -> Fetch:
-    return Fetch(connection)
-
-
-def pushed(engine: DockerEngine, base: str, reference: str, *, megabytes: int = 1) -> str:
-    """An image with layers of its own in a registry, and not on the engine."""
-    lines = [f"FROM {base}"]
-    for number in range(2):
-        size = megabytes * 1024
-        what = f"head -c {size}k /dev/urandom > /{number}.bin"
-        lines.append(f"RUN {what} || busybox {what}")
-    engine.docker("build", "--tag", reference, "-", stdin="\n".join(lines).encode())
-    engine.docker("push", reference)
-    engine.docker("rmi", reference)
-    engine.docker("image", "prune", "--force")
-    return reference
-
-
 @pytest.mark.docker
 async def test_pull_tells_each_name_and_how_far_it_is(
     engine: DockerEngine, registry: Registry, base_image: str, fetching: Fetch
@@ -245,90 +196,6 @@ async def test_error_within_the_stream_is_recognised(
             blob.unlink()
             shutil.rmtree(link)
     with anyio.fail_after(60), pytest.raises(DeployError, match="unknown blob"):
-        await fetching(reference)
-
-
-# `secret` in bcrypt, the only form that the registry reads.
-SECRET = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
-
-
-@pytest.fixture(scope="session")
-def private_registry(docker_folder: Path) -> Iterator[Registry]:
-    folder = docker_folder / "private"
-    folder.mkdir()
-    (folder / "htpasswd").write_text(f"ann:{SECRET}\n")
-    more = f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n"
-    with docker_registry(folder, more=more) as registry:
-        yield registry
-
-
-Configure = Callable[..., None]
-
-
-@pytest.fixture
-def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
-    """Writes the user's own Docker configuration."""
-    folder = tmp_path / "config"
-    folder.mkdir()
-    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
-
-    def write(**config: Any) -> None:
-        (folder / "config.json").write_text(json.dumps(config))
-
-    return write
-
-
-def signed_in(registry: Registry, pair: bytes) -> dict[str, Any]:
-    return {registry.address: {"auth": base64.b64encode(pair).decode()}}
-
-
-@pytest.mark.docker
-async def test_credentials_of_the_user_are_sent(
-    engine: DockerEngine,
-    private_registry: Registry,
-    base_image: str,
-    fetching: Fetch,
-    configure: Configure,
-) -> None:
-    reference = f"{private_registry.address}/private:1"
-    engine.docker("tag", base_image, reference)
-    configure(auths=signed_in(private_registry, b"ann:secret"))
-    engine.docker("push", "--quiet", reference)
-    engine.docker("rmi", reference)
-    configure()
-    with pytest.raises(DeployError, match="no basic auth credentials") as caught:
-        await fetching(reference)
-    assert "docker login" in caught.value.remedy
-    configure(auths=signed_in(private_registry, b"ann:wrong"))
-    with pytest.raises(DeployError, match="the registry wants other credentials"):
-        await fetching(reference)
-    configure(auths=signed_in(private_registry, b"ann:secret"))
-    assert await fetching(reference) == reference
-
-
-@pytest.mark.docker
-async def test_credential_helpers_are_asked(
-    engine: DockerEngine,
-    private_registry: Registry,
-    base_image: str,
-    fetching: Fetch,
-    configure: Configure,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = {"ServerURL": private_registry.address, "Username": "ann", "Secret": "secret"}
-    helper = tmp_path / "docker-credential-exd"
-    helper.write_text(f"#!/bin/sh\ncat >/dev/null; echo '{json.dumps(answer)}'\n")
-    helper.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    configure(credHelpers={private_registry.address: "exd"})
-    reference = f"{private_registry.address}/helped:1"
-    engine.docker("tag", base_image, reference)
-    engine.docker("push", "--quiet", reference)
-    engine.docker("rmi", reference)
-    assert await fetching(reference) == reference
-    helper.write_text("#!/bin/sh\necho broken vault; exit 1\n")
-    with pytest.raises(DeployError, match="credential helper"):
         await fetching(reference)
 
 

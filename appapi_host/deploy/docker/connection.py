@@ -7,6 +7,7 @@ and `translated()` what to say about that.
 import http.client
 import json
 import os
+import shutil
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import docker
 import docker.auth
+import docker.credentials.errors
 import docker.errors
 import docker.tls
 import docker.transport.unixconn
@@ -43,6 +45,7 @@ REQUEST_SECONDS: Final = 120
 
 FOREIGN: Final = (
     docker.errors.DockerException,
+    docker.credentials.errors.StoreError,  # of a helper that lists what it has
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,  # of requests too: all its exceptions are
@@ -82,18 +85,23 @@ class Connection:
 
     def credentials(self, name: str) -> dict[str, str]:
         """The header for a pull: what the user's Docker configuration says, read anew."""
-        self._client.reload_config()
+        config = self._config()
         registry, _ = docker.auth.resolve_repository_name(name)
-        header = docker.auth.get_config_header(self._client, registry)
-        return {"X-Registry-Auth": _header(header)} if header else {}
+        _check_helpers(config.get_credential_store(registry))
+        found = config.resolve_authconfig(registry)
+        return {"X-Registry-Auth": _header(docker.auth.encode_header(found))} if found else {}
 
     def all_credentials(self) -> dict[str, str]:
         """The header for a build, whose base images may be private; read anew."""
-        config: Any = docker.auth.load_config(credstore_env=self._client.credstore_env)
+        config = self._config()
+        _check_helpers(config.creds_store, *config.cred_helpers.values())
         credentials = config.get_all_credentials()
         if not credentials:
             return {}
         return {"X-Registry-Config": _header(docker.auth.encode_header(credentials))}
+
+    def _config(self) -> Any:
+        return docker.auth.load_config(credstore_env=self._client.credstore_env)
 
     def start(self, container: str) -> int:
         """Start a container; returns the status, 304 if it runs already."""
@@ -310,14 +318,21 @@ def _system_authorities() -> str | bool:
     return True
 
 
+def _check_helpers(*names: str | None) -> None:
+    """See whether credential helpers are there; the library warns where nobody may look."""
+    for name in names:
+        if name and shutil.which(f"docker-credential-{name}") is None:
+            raise EngineError(
+                "credential-helper",
+                f"the Docker configuration names a credential helper docker-credential-{name}, "
+                "which is not on PATH",
+                remedy="install it, or take it out of credsStore and credHelpers in "
+                "~/.docker/config.json and sign in again with `docker login`",
+            )
+
+
 def _header(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _raise_for(response: requests.Response) -> None:
-    """Raise what the library would, for requests that we make without it."""
-    if response.status_code >= 400:
-        raise docker.errors.APIError(str(response.status_code), response=response)
 
 
 def _said(response: requests.Response) -> str:

@@ -175,7 +175,7 @@ ENGINE_FAULTS: Final = (
     ),
     Fault(
         "rate-limit",
-        r"toomanyrequests|rate limit|Too Many Requests",
+        r"toomanyrequests|rate limit|Too Many Requests|HTTP 429",
         "the registry allows no more pulls for now: {said}",
         "sign in with `docker login`, wait, or map the registry to a mirror "
         "(app_api:daemon:registry:add)",
