@@ -4,8 +4,8 @@ import hashlib
 import mimetypes
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,10 @@ MAX_NAME: Final = 250
 _MAX_NAME_BYTES: Final = 255
 _FORBIDDEN_NAMES: Final = frozenset({".htaccess"})
 _FORBIDDEN_ENDINGS: Final = (".part", ".filepart")
+
+
+Sums = dict[str, tuple[int, int, int]]
+"""Path of a folder → bytes, number and sum of the times (in nanoseconds) of all that is in it."""
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -81,6 +85,8 @@ class Node:
         stat: what the disk knows.
         entry: what the index knows.
         area: `files` or `trash`.
+        sums: what lies below folders that were looked at for the same request. Shared by a node and
+            its children, so that a listing of a deep tree looks at each folder once.
     """
 
     user_id: str
@@ -89,6 +95,7 @@ class Node:
     stat: os.stat_result
     entry: Entry
     area: str = FILES
+    sums: "Sums" = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -140,30 +147,52 @@ class Node:
             found = self.stat
             size = found.st_size
             return size, f"{self.fileid} {size} {found.st_mtime_ns} {found.st_ino}"
-        size, count, times = 0, 0, self.stat.st_mtime_ns
-        for found in _walked(self.place):
-            count += 1
-            times += found.st_mtime_ns
-            if stat.S_ISREG(found.st_mode):
-                size += found.st_size
-        return size, f"{self.fileid} {size} {count} {times}"
+        size, count, times = _sums(str(self.place), self.sums)
+        return size, f"{self.fileid} {size} {count} {times + self.stat.st_mtime_ns}"
 
 
-def _walked(place: Path) -> Iterator[os.stat_result]:
-    """What lies below a folder; what vanishes meanwhile is left out."""
-    folders = [place]
-    while folders:
+def _sums(place: str, known: Sums) -> tuple[int, int, int]:
+    """The sums of a folder, after those of folders in it; what vanishes meanwhile is left out."""
+    if place in known:
+        return known[place]
+    # Without recursion: folders may be nested deeper than Python's functions.
+    folders: list[tuple[str, list[int], list[str]]] = []
+    left = [place]
+    while left:
+        folder = left.pop()
+        own, inner = [0, 0, 0], []
+        for path, status in _listed(folder):
+            own[1] += 1
+            own[2] += status.st_mtime_ns
+            if stat.S_ISREG(status.st_mode):
+                own[0] += status.st_size
+            else:
+                inner.append(path)
+                if path not in known:
+                    left.append(path)
+        folders.append((folder, own, inner))
+    for folder, own, inner in reversed(folders):  # the inner ones were looked at later
+        size, count, times = own
+        for path in inner:
+            size, count, times = (
+                mine + its for mine, its in zip((size, count, times), known[path], strict=True)
+            )
+        known[folder] = size, count, times
+    return known[place]
+
+
+def _listed(folder: str) -> list[tuple[str, os.stat_result]]:
+    """The files and folders in a folder."""
+    try:
+        items = list(os.scandir(folder))
+    except OSError:
+        return []
+    found = []
+    for item in items:
         try:
-            found = list(os.scandir(folders.pop()))
+            status = item.stat(follow_symlinks=False)
         except OSError:
             continue
-        for item in found:
-            try:
-                status = item.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                folders.append(Path(item.path))
-            elif not stat.S_ISREG(status.st_mode):
-                continue
-            yield status
+        if stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+            found.append((item.path, status))
+    return found

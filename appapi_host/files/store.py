@@ -154,7 +154,15 @@ class Store:
             paths = ["/".join((*folder.names, name)) for name, _, _ in found]
             entries = self.index.entries(folder.user_id, paths, area=folder.area)
         return [
-            Node(folder.user_id, (*folder.names, name), place, status, entry, folder.area)
+            Node(
+                folder.user_id,
+                (*folder.names, name),
+                place,
+                status,
+                entry,
+                folder.area,
+                folder.sums,
+            )
             for (name, place, status), entry in zip(found, entries, strict=True)
         ]
 

@@ -20,7 +20,7 @@ import pytest
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.files import instance_id
 from appapi_host.files.index import Index, Tag
-from appapi_host.files.nodes import Node
+from appapi_host.files.nodes import Node, split_path
 from appapi_host.files.refusals import Refusal, translated
 from appapi_host.files.store import KEPT_VERSIONS, Store
 from appapi_host.host import Host
@@ -217,6 +217,26 @@ def test_folders_may_be_nested_deeper_than_functions(store: Store) -> None:
         assert top.size == 0
     finally:
         sys.setrecursionlimit(limit)
+
+
+def test_listing_looks_at_each_folder_once_and_finds_the_same(store: Store) -> None:
+    for path in ("a/b/c/d/1", "a/b/c/2", "a/b/3", "a/4", "e/5"):
+        place = store.home("u") / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"x" * int(place.name))
+    top = store.get("u", ())
+    together = {node.path: (node.size, node.etag) for node in store.walk(top)}
+    assert {path: size for path, (size, _) in together.items() if not path[-1:].isdigit()} == {
+        "": 15,
+        "a": 10,
+        "a/b": 6,
+        "a/b/c": 3,
+        "a/b/c/d": 1,
+        "e": 5,
+    }
+    assert len(top.sums) == 6
+    alone = (store.get("u", split_path(path)) for path in together)
+    assert together == {node.path: (node.size, node.etag) for node in alone}
 
 
 async def test_paths_have_a_deepest_folder() -> None:
