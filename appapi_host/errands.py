@@ -16,7 +16,8 @@ from appapi_host.events import EventBus, Notice
 from appapi_host.records import AppRecord
 from appapi_host.registry import Registry
 from appapi_host.settings import HostSettings
-from appapi_host.tasks import Provider, Task, Tasks, task_type_of
+from appapi_host.task_providers import Provider, task_type_of
+from appapi_host.tasks import Task, Tasks
 from exapp_sdk.errors import TransportError
 
 __all__ = ["Errands"]

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["CORE_TYPES", "FILE_TYPES", "SHAPE_TYPES", "Shape", "TaskType", "shapes_from_wire"]
+from appapi_host.errors import HostError
+
+__all__ = [
+    "CORE_TYPES",
+    "FILE_TYPES",
+    "SHAPE_TYPES",
+    "Shape",
+    "TaskType",
+    "checked",
+    "fits",
+    "shapes_from_wire",
+]
 
 SHAPE_TYPES: Final[Mapping[int, str]] = {
     0: "Number",
@@ -31,6 +42,9 @@ FILE_TYPES: Final = frozenset(
     | {"ListOfFiles"}
 )
 """Values of these are numbers of files."""
+
+MAX_FILE: Final = 2**53
+"""The largest number of a file that JavaScript can hold too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +179,32 @@ def shapes_from_wire(listed: Any) -> dict[str, Shape]:
             raise ValueError(f"{number!r} is no type of a shape")
         found[item["name"]] = Shape(item["name"], str(item.get("description", "")), kind)
     return found
+
+
+def checked(
+    values: Mapping[str, Any], needed: Mapping[str, Shape], optional: Mapping[str, Shape]
+) -> dict[str, Any]:
+    """The values that belong to the task, in the right types.
+
+    Raises:
+        HostError: one is missing, or of another type.
+    """
+    if missing := sorted(set(needed) - set(values)):
+        raise HostError(f"Missing key: {', '.join(missing)}")
+    shapes = {**needed, **optional}
+    for key, value in values.items():
+        if key in shapes and not fits(value, shapes[key].type):
+            raise HostError(f"{key} must be of the type {shapes[key].type}")
+    return {key: value for key, value in values.items() if key in shapes}
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a value is of a type, by its name."""
+    if kind.startswith("ListOf"):
+        single = kind.removeprefix("ListOf").removesuffix("s")
+        return isinstance(value, list) and all(fits(item, single) for item in value)
+    if kind in ("Text", "Enum"):
+        return isinstance(value, str)
+    if kind in FILE_TYPES:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_FILE
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

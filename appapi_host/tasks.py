@@ -1,4 +1,4 @@
-"""Task processing: what apps can do, what people want done, and the queue between them.
+"""Task processing: what people want done, and the queue between them and the apps that do it.
 
 Source: Nextcloud developer manual, Task processing; AppAPI documentation, Task processing.
 """
@@ -12,36 +12,24 @@ from typing import Any, Final
 
 from appapi_host.documents import Document, Documents, DocumentStore
 from appapi_host.errors import HostError, NotFoundError
-from appapi_host.task_types import CORE_TYPES, FILE_TYPES, Shape, TaskType, shapes_from_wire
+from appapi_host.task_providers import (
+    PROVIDER,
+    Provider,
+    check_provider,
+    custom_type_of,
+    provider_of,
+)
+from appapi_host.task_types import TaskType, checked, shapes_from_wire
 
 __all__ = [
-    "PROVIDER",
     "TASK",
-    "Provider",
     "Task",
     "TaskStatus",
     "Tasks",
-    "files_in",
     "numbers_in",
-    "task_type_of",
 ]
 
-PROVIDER: Final = "task-provider"
 TASK: Final = "task"
-
-MAX_FILE: Final = 2**53
-"""The largest number of a file that JavaScript can hold too."""
-
-_PROVIDER_TEXTS: Final = ("id", "name", "task_type")
-_PROVIDER_SHAPES: Final = ("optional_input_shape", "optional_output_shape")
-_PROVIDER_OBJECTS: Final = (
-    "input_shape_enum_values",
-    "input_shape_defaults",
-    "optional_input_shape_enum_values",
-    "optional_input_shape_defaults",
-    "output_shape_enum_values",
-    "optional_output_shape_enum_values",
-)
 
 
 class TaskStatus(StrEnum):
@@ -55,27 +43,6 @@ class TaskStatus(StrEnum):
 
 
 _OVER: Final = frozenset({TaskStatus.SUCCESSFUL, TaskStatus.FAILED, TaskStatus.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """What one app can do.
-
-    Args:
-        app_id: the app.
-        name: its id for this.
-        task_type: id of the kind of task.
-        expected_runtime: seconds.
-        registered: the registration as it was sent.
-        custom_type: the kind of task, if the app brought it along.
-    """
-
-    app_id: str
-    name: str
-    task_type: str
-    expected_runtime: int
-    registered: Mapping[str, Any]
-    custom_type: TaskType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +123,9 @@ class Tasks:
             HostError: the registration is malformed.
         """
         try:
-            _check_provider(registered)
+            check_provider(registered)
             if custom_type is not None:
-                _custom_type(custom_type)
+                custom_type_of(custom_type)
                 if custom_type["id"] != registered["task_type"]:
                     raise ValueError("the custom task type is not that of the provider")
         except ValueError as error:
@@ -176,7 +143,7 @@ class Tasks:
 
         # An app has a few, and its workers make us look each time.
         found = await (self._documents.read if app_id is None else self._documents.look)(find)
-        return [_provider(each) for each in found]
+        return [provider_of(each) for each in found]
 
     # Consumers
 
@@ -218,7 +185,7 @@ class Tasks:
             **values,
         }
         optional = shapes_from_wire(provider.registered["optional_input_shape"])
-        shown = _checked(complete, task_type.inputs, optional)
+        shown = checked(complete, task_type.inputs, optional)
         now = int(time.time())
         task = Task(
             id=0,
@@ -466,74 +433,6 @@ def _task(stored: Document) -> Task:
     return Task(id=stored.id, **{**values, "status": TaskStatus(values["status"])})
 
 
-def _provider(stored: Document) -> Provider:
-    registered = stored.content["provider"]
-    custom = stored.content["custom_type"]
-    return Provider(
-        stored.app_id,
-        stored.name,
-        registered["task_type"],
-        int(registered["expected_runtime"]),
-        registered,
-        _custom_type(custom) if custom else None,
-    )
-
-
-def _check_provider(registered: Mapping[str, Any]) -> None:
-    for name in _PROVIDER_TEXTS:
-        if not isinstance(registered.get(name), str):
-            raise ValueError(f"{name} must be a text")
-    if not isinstance(registered.get("expected_runtime"), int):
-        raise ValueError("expected_runtime must be a whole number of seconds")
-    for name in _PROVIDER_SHAPES:
-        shapes_from_wire(registered.get(name))
-    for name in _PROVIDER_OBJECTS:
-        value = registered.get(name)
-        if not isinstance(value, dict) and value != []:
-            raise ValueError(f"{name} must be an object")
-
-
-def _custom_type(described: Mapping[str, Any]) -> TaskType:
-    for name in ("id", "name", "description"):
-        if not isinstance(described.get(name), str):
-            raise ValueError(f"{name} of the task type must be a text")
-    return TaskType(
-        described["id"],
-        described["name"],
-        described["description"],
-        shapes_from_wire(described.get("input_shape")),
-        shapes_from_wire(described.get("output_shape")),
-    )
-
-
-def _checked(
-    values: Mapping[str, Any], needed: Mapping[str, Shape], optional: Mapping[str, Shape]
-) -> dict[str, Any]:
-    """The values that belong to the task, in the right types.
-
-    Raises:
-        HostError: one is missing, or of another type.
-    """
-    if missing := sorted(set(needed) - set(values)):
-        raise HostError(f"Missing key: {', '.join(missing)}")
-    shapes = {**needed, **optional}
-    for key, value in values.items():
-        if key in shapes and not _fits(value, shapes[key].type):
-            raise HostError(f"{key} must be of the type {shapes[key].type}")
-    return {key: value for key, value in values.items() if key in shapes}
-
-
-def _fits(value: Any, kind: str) -> bool:
-    if kind.startswith("ListOf"):
-        single = kind.removeprefix("ListOf").removesuffix("s")
-        return isinstance(value, list) and all(_fits(item, single) for item in value)
-    if kind in ("Text", "Enum"):
-        return isinstance(value, str)
-    if kind in FILE_TYPES:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_FILE
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def numbers_in(task: Task) -> set[int]:
     """Every number in there; which of them are files says the type, which may be gone by now."""
     found: set[int] = set()
@@ -541,23 +440,3 @@ def numbers_in(task: Task) -> set[int]:
         items = value if isinstance(value, list) else [value]
         found |= {item for item in items if isinstance(item, int)}
     return found
-
-
-def files_in(provider: Provider, values: Mapping[str, Any]) -> set[int]:
-    """The numbers of files in an input."""
-    task_type = task_type_of(provider)
-    shapes = {
-        **(task_type.inputs if task_type else {}),
-        **shapes_from_wire(provider.registered["optional_input_shape"]),
-    }
-    found: set[int] = set()
-    for key, value in values.items():
-        if key in shapes and shapes[key].type in FILE_TYPES:
-            items = value if isinstance(value, list) else [value]
-            found |= {item for item in items if _fits(item, "File")}
-    return found
-
-
-def task_type_of(provider: Provider) -> TaskType | None:
-    """The kind of task that a provider does; None if nobody described it."""
-    return provider.custom_type or CORE_TYPES.get(provider.task_type)

@@ -13,8 +13,9 @@ from appapi_host.documents import FIRST_FILE
 from appapi_host.errors import HostError, NotFoundError
 from appapi_host.ocs._parameters import ParameterError
 from appapi_host.ocs._routing import Answer, Auth, Call, Family, File, OCSRefusal
+from appapi_host.task_providers import Provider, files_in, task_type_of
 from appapi_host.task_types import Shape, TaskType, shapes_from_wire
-from appapi_host.tasks import Provider, Task, files_in, numbers_in, task_type_of
+from appapi_host.tasks import Task, numbers_in
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["family"]

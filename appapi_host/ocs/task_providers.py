@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from appapi_host.errors import HostError
 from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
-from appapi_host.tasks import PROVIDER
+from appapi_host.task_providers import PROVIDER
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["family"]

@@ -18,8 +18,9 @@ from appapi_host.errands import TRIGGER_SINCE
 from appapi_host.errors import HostError
 from appapi_host.events import Direction
 from appapi_host.host import Host
+from appapi_host.task_providers import PROVIDER, Provider, task_type_of
 from appapi_host.task_types import FILE_TYPES, Shape, shapes_from_wire
-from appapi_host.tasks import PROVIDER, Provider, Task, TaskStatus, task_type_of
+from appapi_host.tasks import Task, TaskStatus
 from appapi_host.triggers.outcome import Outcome, Told, exchanges_with
 from appapi_host.triggers.targets import acting_user, enabled_app, registration
 
