@@ -8,13 +8,13 @@ Source: behaviour of AppAPI 35.0.0-dev for routes and environment variables, 32.
 
 import json
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from appapi_host.errors import InfoError
+from appapi_host.patterns import is_valid
 from appapi_host.records import AccessLevel, Route
 
 __all__ = [
@@ -519,12 +519,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _warn_about_pattern(route: Route, given: object, report: Report) -> None:
-    try:
-        with warnings.catch_warnings():
-            # What a later Python may read otherwise; the pattern is not Python's to begin with.
-            warnings.simplefilter("ignore", FutureWarning)
-            re.compile(route.url)
-    except (re.error, RecursionError, OverflowError):
+    if not is_valid(route.url):
         report.warning(given, f"route {route.url[:64]!r} is no regular expression, nothing matches")
         return
     if route.url in _MATCHES_ALL and route.access_level is not AccessLevel.ADMIN:

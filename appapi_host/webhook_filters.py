@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from appapi_host.patterns import is_found
+
 __all__ = ["matches"]
 
 _REGULAR_EXPRESSION: Final = re.compile(r"/(.*?)/([a-z]*)", re.DOTALL | re.IGNORECASE)
@@ -27,7 +29,8 @@ def matches(query: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
         payload: `event`, `user` and `time`.
 
     Raises:
-        ValueError: the query is malformed, or has an operator that does not exist.
+        ValueError: the query is malformed, has an operator that does not exist, or a regular
+            expression that takes too long.
     """
     return _all(query, payload)
 
@@ -92,10 +95,7 @@ def _equals(value: object, wanted: object) -> bool:
         flags = re.NOFLAG
         for letter in found[2]:
             flags |= _FLAGS.get(letter, re.NOFLAG)
-        try:
-            return re.search(found[1], str(value), flags) is not None
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"{wanted} is no regular expression: {error}") from error
+        return is_found(str(value), found[1], flags)
     return type(value) is type(wanted) and value == wanted
 
 

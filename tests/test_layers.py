@@ -28,7 +28,13 @@ OURS: dict[str, tuple[str, ...]] = {
     "appapi_host.settings": WORDS,
     "appapi_host.events": WORDS,
     "appapi_host.records": WORDS,
-    "appapi_host.info_rules": (*WORDS, "appapi_host.errors", "appapi_host.records"),
+    "appapi_host.patterns": (),
+    "appapi_host.info_rules": (
+        *WORDS,
+        "appapi_host.errors",
+        "appapi_host.patterns",
+        "appapi_host.records",
+    ),
     "appapi_host.info_xml": (
         *WORDS,
         "appapi_host.errors",
@@ -68,7 +74,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.registry",
     ),
     "appapi_host.happenings": ("appapi_host.records",),
-    "appapi_host.webhook_filters": (),
+    "appapi_host.webhook_filters": ("appapi_host.patterns",),
     "appapi_host.webhooks": (
         *WORDS,
         "appapi_host.app_client",
@@ -191,6 +197,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     # Below the engine's library, which lets their errors through.
     "requests": ("appapi_host.deploy.docker.connection",),
     "urllib3": ("appapi_host.deploy.docker.connection",),
+    # Python's own engine cannot be told to give up.
+    "regex": ("appapi_host.patterns",),
     "psutil": ("appapi_host.deploy", "appapi_host.cli", "appapi_host.operations"),
     "click": ("appapi_host.cli",),
     "rich": ("appapi_host.cli",),

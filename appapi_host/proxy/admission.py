@@ -13,9 +13,15 @@ from starlette.types import Scope
 from appapi_host.basic_auth import CHALLENGE
 from appapi_host.host import Host
 from appapi_host.identity import identify
-from appapi_host.proxy.profiles import Profile, Reason, profile_of
+from appapi_host.proxy.profiles import Matching, Profile, Reason, profile_of
 from appapi_host.proxy.refusals import Refusal
-from appapi_host.proxy.routes import described, has_dot_segment, is_lifecycle_path, match_route
+from appapi_host.proxy.routes import (
+    RouteExhausted,
+    described,
+    has_dot_segment,
+    is_lifecycle_path,
+    match_route,
+)
 from appapi_host.records import AccessLevel, AppRecord, Route, User
 from appapi_host.throttling import Throttled, client_address
 from exapp_sdk.errors import LocalProtocolError
@@ -173,6 +179,24 @@ async def _identified(host: Host, scope: Scope, profile: Profile) -> tuple[User 
     return identity.user, f", for {identity.refusal}" if identity.refusal else ""
 
 
+def _matching(
+    app: AppRecord, method: str, path: str, matching: Matching
+) -> tuple[int, Route] | None:
+    """The route that decides.
+
+    Raises:
+        Refusal: nobody knows which one does.
+    """
+    try:
+        return match_route(app.routes, method, path, matching)
+    except RouteExhausted as error:
+        note = (
+            f"route {error.index + 1} of {len(app.routes)}, {described(error.route)}, takes too "
+            "long for this path: a repeat of something that is itself repeated may take for ever"
+        )
+        raise Refusal(Reason.NO_ROUTE, note) from error
+
+
 def _decided(
     app: AppRecord, user: User | None, method: str, address: Address, path: str, doubt: str
 ) -> Passage:
@@ -183,7 +207,7 @@ def _decided(
     """
     matching = address.profile.matching
     spelled = path if matching.is_decoded else address.raw_path
-    found = match_route(app.routes, method, spelled, matching)
+    found = _matching(app, method, spelled, matching)
     if found is None:
         declared = "; ".join(described(route) for route in app.routes) or "none"
         note = f"no declared route matches {method} /{spelled} (declared routes: {declared})"
@@ -197,7 +221,7 @@ def _decided(
     if spelled != path:
         # The app decodes what it gets, so an encoded spelling must not open what the plain one
         # does not. HaRP lets it through.
-        plain = match_route(app.routes, method, path, matching)
+        plain = _matching(app, method, path, matching)
         if plain is not None and level < plain[1].access_level:
             described_plain = f"route {plain[0] + 1} of {len(app.routes)}, {described(plain[1])}"
             note = f"{described_plain}, decides about the decoded path: {who} has only access level"

@@ -4,17 +4,16 @@ Source: AppAPI documentation, Routes; matching as in AppAPI's development branch
 """
 
 import re
-import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
+from appapi_host.patterns import PatternExhausted, is_valid, starts_with
 from appapi_host.proxy.profiles import Matching
 from appapi_host.records import Route
 from exapp_sdk.protocol.lifecycle import LIFECYCLE_PATHS
 
-__all__ = ["described", "has_dot_segment", "is_lifecycle_path", "match_route"]
+__all__ = ["RouteExhausted", "described", "has_dot_segment", "is_lifecycle_path", "match_route"]
 
 _MAX_DECODINGS: Final = 5
 """How often a path is decoded in search of `..`; nobody encodes an honest path more often."""
@@ -22,15 +21,18 @@ _MAX_DECODINGS: Final = 5
 _SEPARATORS: Final = re.compile(r"[/\\]")
 
 
-@lru_cache(maxsize=2048)
-def _compiled(pattern: str, flags: re.RegexFlag) -> re.Pattern[str] | None:
-    with warnings.catch_warnings():
-        # Dubious but valid patterns are the app's own affair.
-        warnings.simplefilter("ignore")
-        try:
-            return re.compile(pattern, flags)
-        except (re.error, RecursionError, OverflowError):
-            return None
+class RouteExhausted(Exception):  # noqa: N818  # nobody knows whether it matches
+    """The pattern of a route takes too long for a path.
+
+    Args:
+        index: of the route.
+        route: which one.
+    """
+
+    def __init__(self, index: int, route: Route) -> None:
+        self.index = index
+        self.route = route
+        super().__init__(f"route {index + 1}, {route.url}, takes too long")
 
 
 def match_route(
@@ -47,23 +49,27 @@ def match_route(
         method: HTTP verb.
         path: without its leading slash.
         matching: what else counts.
+
+    Raises:
+        RouteExhausted: the pattern of a route that may decide takes too long. The next one must not
+            decide in its place, which may be open to more.
     """
-    flags = re.IGNORECASE if matching.ignores_case else re.NOFLAG
-    slashed = "/" + path
+    texts = ("/" + path, path) if matching.also_bare else ("/" + path,)
     for index, route in enumerate(routes):
-        pattern = _compiled(route.url, flags)
-        if (
-            pattern is not None
-            and (not matching.heeds_verb or method in route.verb.upper())
-            and (pattern.match(slashed) or (matching.also_bare and pattern.match(path)))
-        ):
-            return index, route
+        if matching.heeds_verb and method not in route.verb.upper():
+            continue
+        for text in texts:
+            try:
+                if starts_with(text, route.url, ignores_case=matching.ignores_case):
+                    return index, route
+            except PatternExhausted:
+                raise RouteExhausted(index, route) from None
     return None
 
 
 def described(route: Route) -> str:
     """A route in one line, for messages."""
-    validity = "" if _compiled(route.url, re.NOFLAG) else ", not a valid regular expression"
+    validity = "" if is_valid(route.url) else ", not a valid regular expression"
     return f"{route.url} ({route.verb}, {route.access_level.name}{validity})"
 
 

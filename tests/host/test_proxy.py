@@ -107,6 +107,18 @@ def test_no_pattern_and_no_path_is_too_strange(pattern: str, path: str) -> None:
         match_route([Route(pattern, "GET", PUBLIC)], "GET", path, profile.matching)
 
 
+@pytest.mark.parametrize("base", [BASE, "/exapps/nc_py_api"])
+async def test_path_for_which_a_pattern_takes_for_ever_is_refused(base: str) -> None:
+    # Not left to the next route, which is open to everybody.
+    record = replace(APP, routes=(Route("^/(a+)+$", "GET", ADMIN), Route("^/", "GET", PUBLIC)))
+    app = EchoApp()
+    async with web_stage(app, record=record) as s:
+        answer = await raw_request(s.host, "GET", f"{base}/{'a' * 5000}!")
+        assert (answer.status, app.received) == (404, [])
+        assert note(s).startswith("route 1 of 2, ^/(a+)+$ (GET, ADMIN), takes too long for this")
+        assert (await raw_request(s.host, "GET", f"{base}/b")).status == 200
+
+
 # Who may
 
 ALLOWED = [

@@ -146,6 +146,21 @@ async def test_what_cannot_be_sent_is_told(changed: dict[str, Any], reason: str)
         assert not delivery.is_success
 
 
+async def test_filter_that_takes_for_ever_lets_nothing_through() -> None:
+    app = EchoApp()
+    async with web_stage(app) as s:
+        await register(s, eventFilter={"event.node.path": "/(a+)+$/"})
+        await register(s, eventFilter={"event.node.path": {"$not": {"$e": "/(a+)+$/"}}})
+        node = Happening.of_node("NodeCreatedEvent", f"/{'a' * 5000}!", user_id="user")
+        for delivery in await s.host.webhooks.deliver(node):
+            assert not delivery.is_success
+            assert (
+                "its filter cannot be evaluated: the regular expression (a+)+$ took more than"
+                in (delivery.note)
+            )
+        assert (app.received, len(s.notices())) == ([], 2)
+
+
 async def test_refusal_of_the_app_is_told_and_not_tried_again() -> None:
     app = EchoApp(status=500)
     async with web_stage(app) as s:
