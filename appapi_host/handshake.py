@@ -33,7 +33,7 @@ from appapi_host.settings import Timeouts
 from exapp_sdk.errors import TransportError
 from exapp_sdk.protocol.lifecycle import Event, State, enabled_error, is_heartbeat_answer
 
-__all__ = ["OUTPUT_LINES", "Handshake", "stepping"]
+__all__ = ["OUTPUT_LINES", "Handshake", "poll_pause", "stepping"]
 
 OUTPUT_LINES: Final = 20
 """How many of the app's last lines an error shows."""
@@ -41,8 +41,10 @@ OUTPUT_LINES: Final = 20
 SHORTEST_POLL_SECONDS: Final = 0.025
 LONGEST_POLL_SECONDS: Final = 0.25
 POLL_SHARE: Final = 0.05
+POLL_LOAD: Final = 0.1
 """A heartbeat cannot call us, so it is polled: often at first, when most apps come up, and the more
-seldom the longer it takes; who waited for so long does not mind a twentieth more."""
+seldom the longer it takes; who waited for so long does not mind a twentieth more. No more than a
+tenth of the time goes into asking, or many apps that start at once would wait for our questions."""
 
 _END_SECONDS: Final = 0.5
 """How soon it is known that an app has ended whose connection broke."""
@@ -64,6 +66,17 @@ T = TypeVar("T")
 # What a wrong answer to the heartbeat means. Statuses that are not here may be a server that is
 # still starting, so they are waited out.
 _HOPELESS_STATUS: Final = frozenset({401, 403, 404, 405, 406, 410})
+
+
+def poll_pause(*, waited: float, asking: float) -> float:
+    """Seconds until an app is asked again for its heartbeat.
+
+    Args:
+        waited: seconds since it was asked first.
+        asking: seconds that the last question took, whoever took them.
+    """
+    pause = max(waited * POLL_SHARE, asking / POLL_LOAD, SHORTEST_POLL_SECONDS)
+    return min(pause, LONGEST_POLL_SECONDS)
 
 
 class Handshake:
@@ -336,10 +349,12 @@ class Handshake:
         failures = 0
         with anyio.move_on_after(limit):
             while True:
+                asked = time.monotonic()
                 try:
                     with anyio.fail_after(self._timeouts.heartbeat_request):
                         answer = await self._client.heartbeat(app, url)
                 except TimeoutError:
+                    asked = time.monotonic()  # it was waited for, not worked on
                     seen = f"no answer within {self._timeouts.heartbeat_request:g} s"
                     hopeless_since = None
                 except TransportError as error:
@@ -369,8 +384,7 @@ class Handshake:
                 if now - noted >= 1.0:
                     noted = now
                     await self._count_heartbeats(failures)
-                pause = (now - started) * POLL_SHARE
-                await anyio.sleep(min(max(pause, SHORTEST_POLL_SECONDS), LONGEST_POLL_SECONDS))
+                await anyio.sleep(poll_pause(waited=now - started, asking=now - asked))
         raise StepTimeout(
             "heartbeat",
             limit,

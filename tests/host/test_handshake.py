@@ -9,6 +9,7 @@ import pytest
 
 from appapi_host.errors import NotFoundError, RefusedError, StepError, StepTimeout
 from appapi_host.events import Exchange, Notice, ProgressChanged, StepFailed, StepFinished
+from appapi_host.handshake import poll_pause
 from exapp_sdk.errors import RemoteProtocolError
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.stub_app import QUICK, Stage, stage
@@ -437,3 +438,16 @@ async def test_steps_are_told_in_order() -> None:
             "heartbeat",
             "enabled",
         ]
+
+
+@pytest.mark.parametrize(
+    ("waited", "asking", "pause"),
+    [
+        (0.1, 0.001, 0.025),  # most apps come up soon
+        (2.0, 0.001, 0.1),  # a twentieth of the wait
+        (0.1, 0.01, 0.1),  # the machine is busy: asking takes a tenth of the time at most
+        (60.0, 5.0, 0.25),  # but never longer than this
+    ],
+)
+def test_pause_between_heartbeats(waited: float, asking: float, pause: float) -> None:
+    assert poll_pause(waited=waited, asking=asking) == pytest.approx(pause)
