@@ -2,7 +2,8 @@
 
 It starts an engine and a registry of its own and ends them, as the tests in tests/docker do. The
 app's own times come from the engine's events and from the app, which prints when it listens. The
-peer is the recorded run of AppAPI 32 in tests/wire/docker-install.jsonl and occ.json.
+peer is the recorded run of AppAPI 32 in tests/wire/docker-install.jsonl and occ.json; that of ten
+installs at once is the engine, asked for ten such containers without a host.
 
 `python tests/benchmarks/containers.py` exits with 1 when a limit is missed.
 """
@@ -16,14 +17,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import anyio
-import psutil
+import docker
+import docker.types
 from tables import Limit, show
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -32,6 +35,7 @@ from appapi_host.host import Host
 from appapi_host.info_rules import DockerInstall
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import AccessLevel, Daemon, Route
+from appapi_host.settings import HostSettings
 from appapi_host.testing import live_host
 from tests.docker.engines import (
     DockerEngine,
@@ -101,13 +105,6 @@ class Bench:
     def own_stop(self, app_id: str, since: float) -> float:
         """Seconds from the signal to the end of an app."""
         return self.event(app_id, "die", since) - self.event(app_id, "kill", since)
-
-    def processor_time(self, app_ids: Iterable[str]) -> float:
-        """Seconds that containers have kept processors busy, shared by all that there are."""
-        names = [f"nc_app_{app_id}" for app_id in app_ids]
-        pids = self.engine.docker("inspect", "--format", "{{.State.Pid}}", *names).split()
-        spent = [psutil.Process(int(pid)).cpu_times() for pid in pids]
-        return sum(one.user + one.system for one in spent) / len(os.sched_getaffinity(0))
 
     def requests(self, seen: int) -> int:
         """How much the engine was asked since its log had that size."""
@@ -181,34 +178,74 @@ async def one_by_one(bench: Bench, host: Host) -> Samples:
     return samples
 
 
-async def at_once(bench: Bench, host: Host) -> tuple[float, float]:
-    """Seconds until so many apps are enabled that were all registered at the same moment.
-
-    Returns:
-        All of them, and without what the apps themselves take of the processors.
-    """
+async def at_once(bench: Bench, host: Host) -> float:
+    """Seconds until so many apps are enabled that were all registered at the same moment."""
     infos = [bench.info(f"bench{number}") for number in range(AT_ONCE)]
     began = time.perf_counter()
     async with anyio.create_task_group() as group:
         for info in infos:
             group.start_soon(partial(host.register, info, daemon="docker"))
     took = time.perf_counter() - began
-    own = bench.processor_time(info.id for info in infos)
     async with anyio.create_task_group() as group:
         for info in infos:
             group.start_soon(partial(host.unregister, info.id, rm_data=True))
-    return took, took - own
+    return took
 
 
-async def measured(bench: Bench) -> tuple[Samples, list[tuple[float, float]]]:
+def without_host(bench: Bench, count: int) -> float:
+    """Seconds until so many containers of the same image listen that only the engine is asked for.
+
+    Nobody installs faster than this: a volume, a container and its start for each, all at once.
+    """
+    names = [f"bare{number}" for number in range(count)]
+    clients = [docker.APIClient(f"unix://{bench.engine.socket}", version="1.41") for _ in names]
+
+    def start(client: docker.APIClient, name: str) -> None:
+        client.create_volume(name)
+        mount = docker.types.Mount("/data", name)
+        container = client.create_container(
+            f"{bench.registry.address}/plain:1",
+            name=name,
+            environment={"APP_HOST": "127.0.0.1", "APP_PORT": str(free_port()), "APP_SECRET": "-"},
+            host_config=client.create_host_config(network_mode="host", mounts=[mount]),
+        )
+        client.start(container)
+        next(line for line in client.logs(container, stream=True) if b"listening" in line)
+
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            began = time.perf_counter()
+            list(pool.map(start, clients, names))
+            return time.perf_counter() - began
+    finally:
+        bench.engine.docker("rm", "--force", *names)
+        bench.engine.docker("volume", "rm", *names)
+        for client in clients:
+            client.close()
+
+
+@dataclass
+class Together:
+    """Seconds of installs at once, and of the engine alone: so many, and one."""
+
+    ours: list[float]
+    bare: list[float]
+    bare_one: list[float]
+
+
+async def measured(bench: Bench) -> tuple[Samples, Together]:
     """All that is measured."""
-    async with live_host(bench.folder / "host") as test_host:
+    async with live_host(bench.folder / "host", HostSettings()) as test_host:
         host = test_host.host
         config = {"net": "host", "nextcloud_url": test_host.url}
         daemon = Daemon("docker", "", "docker-install", "http", "", config)
         await host.register_daemon(replace(daemon, host=str(bench.engine.socket)))
         samples = await one_by_one(bench, host)
-        together = [await at_once(bench, host) for _ in range(max(2, bench.rounds // 3))]
+        together = Together([], [], [])
+        for _ in range(max(2, bench.rounds // 2)):  # in turns: the machine may be noisy
+            together.ours.append(await at_once(bench, host))
+            together.bare.append(without_host(bench, AT_ONCE))
+            together.bare_one.append(without_host(bench, 1))
     return samples, together
 
 
@@ -224,12 +261,18 @@ def recorded() -> tuple[int, dict[str, float]]:
     return requests, {name: rows[number]["seconds"] for name, number in numbers.items()}
 
 
-def limits(samples: Samples, together: list[tuple[float, float]]) -> list[Limit]:
-    """The table."""
+def limits(samples: Samples, together: Together) -> list[Limit]:
+    """The table.
+
+    Where the engine alone needs more than three times as long for ten containers as for one,
+    because there are few processors, that is what ten installs are compared with.
+    """
     asked, seconds = recorded()
     requests = max(samples.requests)
     one = statistics.median(samples.whole_install)
-    whole, ten = (statistics.median(column) for column in zip(*together, strict=True))
+    ten = statistics.median(together.ours)
+    bare, bare_one = statistics.median(together.bare), statistics.median(together.bare_one)
+    is_slow = bare > 3 * bare_one
 
     def row(what: str, limit: float, values: list[float], peer: str) -> Limit:
         value = statistics.median(values)
@@ -251,10 +294,11 @@ def limits(samples: Samples, together: list[tuple[float, float]]) -> list[Limit]
             *(0.5, samples.removal, f"{seconds['unregister']:.1f} s with it"),
         ),
         Limit(
-            f"{AT_ONCE} installs at once, without the apps' own processor time",
-            "≤ 3 x one",
-            f"{ten:.2f} s, {ten / one:.1f} x one ({one:.2f} s); with it {whole:.2f} s",
-            ten <= 3 * one,
+            f"{AT_ONCE} installs at once",
+            "≤ 1.5 x the engine alone" if is_slow else "≤ 3 x one",
+            f"{ten:.2f} s, {ten / one:.1f} x one ({one:.2f} s)",
+            ten <= (1.5 * bare if is_slow else 3 * one),
+            f"engine alone {bare:.2f} s, {bare / bare_one:.1f} x one ({bare_one:.2f} s)",
         ),
         Limit(
             "requests to the engine for one install",
