@@ -17,23 +17,17 @@ from wsgidav.dav_provider import DAVProvider
 from wsgidav.request_server import RequestServer
 
 from appapi_host.files.archive import ARCHIVES, archive, chosen
+from appapi_host.files.node_resources import FolderResource, node_resource
 from appapi_host.files.nodes import not_found, split_path
 from appapi_host.files.properties import http_date
 from appapi_host.files.refusals import Refusal, translated
-from appapi_host.files.resources import (
-    Collection,
-    Environ,
-    FolderResource,
-    Resource,
-    Target,
-    node_resource,
-    own_resource,
-)
+from appapi_host.files.resources import Collection, Resource
 from appapi_host.files.search import filtered, parse_search
 from appapi_host.files.systemtags import find_relation, find_tag
 from appapi_host.files.trashbin import find_trashed
 from appapi_host.files.uploads import find_upload
 from appapi_host.files.versions import find_version
+from appapi_host.files.work import Environ, Target, work_of
 from appapi_host.files.xml import DAV, Element, Multistatus, clean, render_error
 
 __all__ = [
@@ -94,7 +88,7 @@ class Tree(DAVProvider):
 
 def find_resource(environ: Environ, names: tuple[str, ...]) -> Resource | None:
     """The resource of a path, None if there is none, or if it is another user's."""
-    work = own_resource(environ)
+    work = work_of(environ)
     user_id = work.owner.user_id
     if not names:
         return Collection(
@@ -123,7 +117,7 @@ def _present(resource: Resource | None) -> list[Resource]:
 
 
 def _find_file(environ: Environ, names: tuple[str, ...]) -> Resource | None:
-    work = own_resource(environ)
+    work = work_of(environ)
     node = work.store.find(work.owner.user_id, names[2:])
     return None if node is None else node_resource(environ, names, node)
 
@@ -281,7 +275,7 @@ class Requests(RequestServer):
 
     def do_SEARCH(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
         """Find files."""
-        work = own_resource(environ)
+        work = work_of(environ)
         query = parse_search(self._required_body(environ))
         answer = Multistatus()
         for node in query.run(work.store, work.owner.user_id):
@@ -379,7 +373,7 @@ class Requests(RequestServer):
         depth = environ.get("HTTP_DEPTH", "infinity")
         if depth not in ("0", "infinity"):
             raise Refusal(400, "The HTTP Depth header may only be 0 or infinity")
-        work = own_resource(environ)
+        work = work_of(environ)
         target = Target(
             destination(environ["HTTP_DESTINATION"], work.base, ("files", work.owner.user_id)),
             overwrite=overwrite == "T",
@@ -405,7 +399,7 @@ def render(server: Requests, environ: Environ) -> tuple[int, Headers, Iterable[b
     Returns:
         Status, headers, pieces of the body, and why it was refused, for the host's own output.
     """
-    work = own_resource(environ)
+    work = work_of(environ)
     started: list[tuple[str, Headers]] = []
 
     def start_response(status: str, headers: Headers, _error: object = None) -> None:

@@ -14,7 +14,8 @@ from wsgidav.dav_provider import DAVNonCollection
 from appapi_host.files import happenings
 from appapi_host.files.index import Tag
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.resources import Collection, Environ, Resource, is_number, own_resource
+from appapi_host.files.resources import Collection, Resource, is_number
+from appapi_host.files.work import Environ, work_of
 from appapi_host.files.xml import OC, Element, Value, text_of
 
 __all__ = ["Relation", "TagResource", "Tags", "TagsOf", "find_relation", "find_tag"]
@@ -85,7 +86,7 @@ class TagResource(Resource, DAVNonCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], tag: Tag) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work, self.names, self.tag = own_resource(environ), names, tag
+        self.work, self.names, self.tag = work_of(environ), names, tag
 
     def value(self, name: str) -> Value | None:
         """A property."""
@@ -219,7 +220,7 @@ def find_relation(environ: Environ, names: tuple[str, ...]) -> Resource | None:
 
     With a method that makes a relation, one that does not exist yet is there too.
     """
-    work = own_resource(environ)
+    work = work_of(environ)
     if len(names) == 1:
         return Collection(environ, names, lambda: iter((Collection(environ, (*names, "files")),)))
     if names[1] != "files" or len(names) > 4:
@@ -246,7 +247,7 @@ def find_relation(environ: Environ, names: tuple[str, ...]) -> Resource | None:
 
 
 def _tag(environ: Environ, text: str) -> Tag | None:
-    work = own_resource(environ)
+    work = work_of(environ)
     if not is_number(text):
         return None
     tag = work.store.index.tag(int(text))

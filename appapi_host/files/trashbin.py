@@ -12,7 +12,8 @@ from appapi_host.files.index import TRASH
 from appapi_host.files.nodes import Node
 from appapi_host.files.properties import DEFAULT, http_date
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.resources import Collection, Environ, Resource, Target, own_resource
+from appapi_host.files.resources import Collection, Resource
+from appapi_host.files.work import Environ, Target, work_of
 from appapi_host.files.xml import DAV, NC, OC, Value
 
 __all__ = [
@@ -103,7 +104,7 @@ class TrashedFile(TrashedResource, DAVNonCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], node: Node) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work, self.names, self.node = own_resource(environ), names, node
+        self.work, self.names, self.node = work_of(environ), names, node
 
     def get_content_length(self) -> int:
         """Bytes."""
@@ -139,7 +140,7 @@ class TrashedFolder(TrashedResource, DAVCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], node: Node) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work, self.names, self.node = own_resource(environ), names, node
+        self.work, self.names, self.node = work_of(environ), names, node
 
     def members(self) -> Iterator[Resource]:
         """What was in it."""
@@ -169,6 +170,6 @@ def find_trashed(environ: Environ, names: tuple[str, ...]) -> Resource | None:
         return None
     if len(names) == 3:
         return Trash(environ, names)
-    work = own_resource(environ)
+    work = work_of(environ)
     node = work.store.find(work.owner.user_id, names[3:], area=TRASH)
     return None if node is None else trashed_resource(environ, names, node)

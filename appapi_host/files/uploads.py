@@ -14,17 +14,10 @@ from typing import Final
 from wsgidav.dav_provider import DAVNonCollection
 
 from appapi_host.files.disk import Part
+from appapi_host.files.node_resources import file_target, free_target
 from appapi_host.files.refusals import Refusal, translated
-from appapi_host.files.resources import (
-    Collection,
-    Environ,
-    Resource,
-    Stored,
-    Target,
-    file_target,
-    free_target,
-    own_resource,
-)
+from appapi_host.files.resources import Collection, Resource, Stored
+from appapi_host.files.work import Environ, Target, work_of
 from appapi_host.files.xml import DAV, Value
 
 __all__ = ["ASSEMBLED", "Assembled", "Piece", "Upload", "Uploads", "find_upload"]
@@ -102,7 +95,7 @@ class Piece(Stored, Resource, DAVNonCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], place: Path) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work = own_resource(environ)
+        self.work = work_of(environ)
         self.names = names
         self.place = place
 
@@ -151,7 +144,7 @@ class Assembled(Resource, DAVNonCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], place: Path) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work = own_resource(environ)
+        self.work = work_of(environ)
         self.names = names
         self.place = place
 

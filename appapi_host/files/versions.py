@@ -13,14 +13,8 @@ from wsgidav.dav_provider import DAVNonCollection
 from appapi_host.files.nodes import Node
 from appapi_host.files.properties import http_date
 from appapi_host.files.refusals import Refusal, translated
-from appapi_host.files.resources import (
-    Collection,
-    Environ,
-    Resource,
-    Target,
-    is_number,
-    own_resource,
-)
+from appapi_host.files.resources import Collection, Resource, is_number
+from appapi_host.files.work import Environ, Target, work_of
 from appapi_host.files.xml import DAV, NC, OC, Value
 
 __all__ = ["Version", "VersionsOf", "find_version"]
@@ -49,7 +43,7 @@ class Version(Resource, DAVNonCollection):
 
     def __init__(self, environ: Environ, names: tuple[str, ...], node: Node, place: Path) -> None:
         super().__init__("/" + "/".join(names), environ)
-        self.work, self.names, self.node, self.place = own_resource(environ), names, node, place
+        self.work, self.names, self.node, self.place = work_of(environ), names, node, place
 
     def value(self, name: str) -> Value | None:
         """A property."""
@@ -117,7 +111,7 @@ def find_version(environ: Environ, names: tuple[str, ...]) -> Resource | None:
         )
     if len(names) == 3:
         return Collection(environ, names) if names[2] in ("versions", "restore") else None
-    work = own_resource(environ)
+    work = work_of(environ)
     # Clients also write the whole id, as `oc:id` has it.
     number = names[3].removesuffix(work.store.instance_id)
     if names[2] != "versions" or len(names) > 5 or not is_number(number):

@@ -29,8 +29,8 @@ from appapi_host.files.requests import (
     Tree,
     render,
 )
-from appapi_host.files.resources import Upload, Work
 from appapi_host.files.store import Store
+from appapi_host.files.work import Upload, Work
 from appapi_host.files.wsgi import Body, Gone, in_thread, send_answer
 from appapi_host.files.xml import MAX_XML_BYTES, clean, render_error
 from appapi_host.host import Host
