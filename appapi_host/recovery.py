@@ -280,7 +280,7 @@ class Recovery:
 
     def _follow(self, app: AppRecord, group: TaskGroup) -> None:
         """Wait for the end of each app that runs, once for each of its starts."""
-        if app.app_id in self._resumed:
+        if app.app_id in self._resumed or app.app_id in self._host.resumption.waiting:
             return
         known, scope = self._followed.get(app.app_id, (None, None))
         is_followed = app.state in (State.ENABLED, State.INITIALIZING)

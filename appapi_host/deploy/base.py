@@ -130,6 +130,14 @@ class DeployBackend(Protocol):
         """Start the app again if it does not run; returns the notes to store."""
         ...
 
+    async def running_since(self, app: AppRecord) -> float | None:
+        """When the app was started last, in unix seconds.
+
+        Returns:
+            None where nothing but this host starts apps, or it does not run.
+        """
+        return None
+
     async def ready(self, app: AppRecord) -> None:
         """Wait until the app may be asked for its heartbeat.
 

@@ -86,6 +86,8 @@ class StubBackend(DeployBackend):
         self.deploy_error = ""
         self.restore_error = ""
         self.start_error = ""
+        self.is_away = False
+        self.since: float | None = None
         self.notes: Mapping[str, Any] = {}
         self.stop_error = ""
         self.remove_error = ""
@@ -102,12 +104,23 @@ class StubBackend(DeployBackend):
 
     async def start(self, app: AppRecord) -> Mapping[str, Any]:
         self.calls.append("start")
+        self._unless_away()
         if self.start_error:
             raise DeployError(self.start_error)
         return self.notes or app.deployment
 
+    def _unless_away(self) -> None:
+        if self.is_away:
+            error = DeployError("there is no socket", remedy="start the engine")
+            error.is_unreachable = True
+            raise error
+
+    async def running_since(self, app: AppRecord) -> float | None:
+        return self.since
+
     async def stop(self, app: AppRecord) -> None:
         self.calls.append("stop")
+        self._unless_away()
         if self.stop_error:
             raise DeployError(self.stop_error)
 
@@ -136,6 +149,10 @@ class StubBackend(DeployBackend):
         if self.restore_error:
             raise DeployError(self.restore_error)
         return {"restored": True}
+
+    async def is_gone(self, app: AppRecord) -> bool:
+        self._unless_away()
+        return False
 
     async def discard(self, app: AppRecord) -> None:
         self.calls.append("discard")

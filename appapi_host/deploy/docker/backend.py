@@ -5,6 +5,7 @@ What we made carries labels, and only that is ever changed or removed, see `Owne
 
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
@@ -128,6 +129,21 @@ class DockerBackend(DeployBackend):
     async def start(self, app: AppRecord) -> Mapping[str, Any]:
         """Start the container if it does not run, see `Site.start()`."""
         return await self._at(app.daemon).start(app)
+
+    async def running_since(self, app: AppRecord) -> float | None:
+        """When the container was started last: its restart policy may have done that.
+
+        Raises:
+            DeployError: the engine cannot be asked.
+        """
+        site = self._at(app.daemon)
+        container = await site.owned.container(app)
+        if container is None:
+            return None
+        state = ContainerState.of(await site.engine.container(container))
+        if not state.is_running or not state.started:
+            return None
+        return datetime.fromisoformat(state.started).timestamp()
 
     async def ready(self, app: AppRecord) -> None:
         """Wait for the image's health check, if it has one.
