@@ -32,10 +32,12 @@ class _Run:
     Args:
         restarts: how often the engine had started it again by then.
         started: when it was started last, in the engine's words; empty if nobody has looked.
+        interruptions: how often the engine had gone by then, see `Watcher`.
     """
 
     restarts: int = 0
     started: str = ""
+    interruptions: int = 0
 
     def is_over(self, state: ContainerState) -> bool:
         """Whether it does not run any more, or does so again."""
@@ -72,7 +74,7 @@ class Endings:
 
     def begun(self, container: str) -> None:
         """A container was started on purpose: restarts are counted anew."""
-        self._runs[container] = _Run()
+        self._runs[container] = _Run(interruptions=self._watcher.interruptions)
 
     async def ended(self, app: AppRecord, container: str) -> str:
         """Wait until the container has ended.
@@ -81,7 +83,8 @@ class Endings:
         again: the app would never get its init. Later, restarts by the engine are told only.
 
         An engine that is stopped ends its containers too. It is waited for, for ever once the app
-        is enabled, and it starts again what has run.
+        is enabled. It starts again what has run, but not after it was killed: then it ends what it
+        finds when it is back, and takes that for its administrator's wish. So we start it.
 
         Returns:
             `exit code 1`, `killed for its memory (exit code 137)`, `removed`.
@@ -94,10 +97,12 @@ class Endings:
         while True:
             state = await self._over(container, for_ever=is_settled)
             text = self._how(container, state)
-            if not await self._engine.is_there():
-                if not await self._engine.is_back(for_ever=is_settled):
-                    raise self._engine.gone()
-                await self._begin_again(app, container)
+            is_gone = not await self._engine.is_there()
+            if is_gone and not await self._engine.is_back(for_ever=is_settled):
+                raise self._engine.gone()
+            if is_gone or (state.exists and self._was_interrupted(container)):
+                if failure := await self._begin_again(app, container):
+                    return failure
             elif is_settled and state.exists:
                 last = await self._after_restarts(app, container, text)
                 if last is not None and await self._engine.is_there():
@@ -114,25 +119,46 @@ class Endings:
         """Wait until a container does not run, or was started again."""
         if container not in self._runs:
             seen = await self._watcher.until(container, lambda state: True, for_ever=for_ever)
-            self._runs[container] = _Run(seen.restarts)
+            self._runs[container] = _Run(seen.restarts, interruptions=self._watcher.interruptions)
         run = self._runs[container]
-        return await self._watcher.until(container, run.is_over, for_ever=for_ever)
 
-    async def _begin_again(self, app: AppRecord, container: str) -> None:
+        def is_over(state: ContainerState) -> bool:
+            if run.is_over(state):
+                return True
+            run.interruptions = self._watcher.interruptions  # it has outlived them
+            return False
+
+        return await self._watcher.until(container, is_over, for_ever=for_ever)
+
+    def _was_interrupted(self, container: str) -> bool:
+        """Whether the engine has gone since a container was seen to run."""
+        return self._runs[container].interruptions < self._watcher.interruptions
+
+    async def _begin_again(self, app: AppRecord, container: str) -> str:
         """Go on with a container that the engine has stopped, and in most cases started again.
+
+        Returns:
+            Why an enabled app cannot be started; empty if it runs, or that is to be seen.
 
         Raises:
             AppInterruptedError: the app was initializing, which is not to be gone on with.
+            EngineError: it cannot be started, before it was enabled.
         """
         self._watcher.forget(container)
         self.begun(container)
-        if app.state in _SETTLED:
-            return
-        await self._engine.start(container)
+        try:
+            if app.state not in (State.DISABLED, State.DISABLING):
+                await self._engine.start(container)
+        except EngineError as error:
+            if app.state not in _SETTLED:
+                raise
+            is_to_be_seen = error.is_unreachable or error.status == 404
+            return "" if is_to_be_seen else f"the engine cannot start it again: {error.cause}"
         if app.state is State.INITIALIZING:
             raise AppInterruptedError(
                 f"the engine at {self._engine.shown} was restarted, and the app with it"
             )
+        return ""
 
     async def _keep_stopped(self, app: AppRecord, container: str, state: ContainerState) -> None:
         """Keep the engine from starting the container again.
@@ -186,7 +212,9 @@ class Endings:
             started = await self._watcher.until(
                 container, lambda state: state.is_running or not state.exists, for_ever=True
             )
-            self._runs[container] = _Run(state.restarts, started.started)
+            self._runs[container] = _Run(
+                state.restarts, started.started, self._watcher.interruptions
+            )
             state = await self._watcher.until(container, is_news, for_ever=True)
             text = self._how(container, state)
 

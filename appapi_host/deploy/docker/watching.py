@@ -76,12 +76,17 @@ class ContainerState:
 class Watcher:
     """Waits for changes of containers on one engine.
 
+    Attributes:
+        interruptions: how often the engine has gone meanwhile, as far as that was noticed; it may
+            have stopped containers then.
+
     Args:
         engine: where they are.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.interruptions = 0
         self._opening = anyio.Lock()
         self._stream: Stream | None = None
         self._thread: threading.Thread | None = None
@@ -173,6 +178,7 @@ class Watcher:
             except EngineError as error:
                 if not error.is_unreachable:
                     raise
+                self.interruptions += 1
                 if not await self._engine.is_back(for_ever=for_ever):
                     raise self._engine.gone() from error
                 continue
@@ -220,6 +226,7 @@ class Watcher:
         self._wake()
 
     def _ended(self) -> None:
+        self.interruptions += 1
         self._thread = None
         self._stream = None
         self._states.clear()
