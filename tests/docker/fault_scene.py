@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import (
+    AbstractAsyncContextManager,
     AbstractContextManager,
     contextmanager,
     redirect_stderr,
@@ -16,6 +18,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -27,7 +30,7 @@ from appapi_host.records import AppRecord
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.engines import DockerEngine, free_port
-from tests.docker.reach import TLSEngine
+from tests.docker.reach import TLSEngine, plain_info
 from tests.docker.registry import Registry
 from tests.docker.relay import Relay, relay
 from tests.docker.stoppable import StoppableEngine
@@ -35,7 +38,8 @@ from tests.live.cli_shell import Running, Shell, get
 
 APP = "skel"
 _FINE = re.compile(
-    r"image \S+: (?!.*trying again)|certificates of this machine|progress cannot be received"
+    r"image \S+: (?!.*trying again)|certificates of this machine installed"
+    r"|progress cannot be received"
     # Who of `occ` and `serve` initializes an app anew is chance; how much an app prints, too.
     r"|is initialized anew|about to enable it|^Last lines of the app:|^  \| "
 )
@@ -89,6 +93,10 @@ class Scene:
         """Of that engine, which need not run."""
         return self._engine.socket if self.own is None else self.own.socket
 
+    def host(self) -> AbstractAsyncContextManager[Host]:
+        """A host over the same state, for the block."""
+        return Host.open(HostSettings(data_dir=self.shell.data_dir))
+
     def occ(self, *words: object) -> None:
         """Run a command in this process; what it prints is the screen."""
         self.run("occ", *words)
@@ -116,7 +124,7 @@ class Scene:
         """Set what Nextcloud's settings page can set, and occ cannot."""
 
         async def change() -> None:
-            async with Host.open(HostSettings(data_dir=self.shell.data_dir)) as host:
+            async with self.host() as host:
                 await host.registry.apply_daemon(
                     "d", lambda d: replace(d, deploy_config={**d.deploy_config, **config})
                 )
@@ -138,6 +146,10 @@ class Scene:
         """The registry, but each large answer is cut in the middle."""
         return self._registry_behind(limit=300_000)
 
+    def crawling_registry(self) -> AbstractContextManager[Relay]:
+        """The registry, but each large answer comes slowly."""
+        return self._registry_behind(limit=300_000, at_limit="crawl")
+
     @contextmanager
     def _registry_behind(self, **options: object) -> Iterator[Relay]:
         port = int(self.registry.address.rpartition(":")[2])
@@ -153,12 +165,12 @@ class Scene:
             self.hidden[str(path)] = "/var/run/docker.sock"
             yield path
 
-    def at_creation(self, act: Callable[[], None]) -> Callable[[bytes], None]:
-        """Do something as soon as the first container shall be created."""
+    def at_request(self, words: bytes, act: Callable[[], object]) -> Callable[[bytes], None]:
+        """Do something as soon as the engine is asked for something the first time."""
         done = []
 
         def see(request: bytes) -> None:
-            if b"/containers/create" in request and not done:
+            if words in request and not done:
                 done.append(request)
                 act()
 
@@ -167,16 +179,33 @@ class Scene:
     def until_initializing(self) -> None:
         """Wait until the app is at work, and whoever installs it waits for that."""
 
-        async def look() -> bool:
-            async with Host.open(HostSettings(data_dir=self.shell.data_dir)) as host:
-                app = await host.registry.app(APP)
-                is_at_work = app is not None and app.state is State.INITIALIZING
-                return is_at_work and not await host.operations.all()
+        async def look(host: Host) -> bool:
+            app = await host.registry.app(APP)
+            is_at_work = app is not None and app.state is State.INITIALIZING
+            return is_at_work and not await host.operations.all()
 
-        deadline = time.monotonic() + 60
-        while not anyio.run(look):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        self._until(look)
+
+    def until_at(self, app_id: str, step: str) -> None:
+        """Wait until an operation on an app has come to a step."""
+
+        async def look(host: Host) -> bool:
+            operation = await host.operations.of(app_id)
+            return operation is not None and operation.step == step
+
+        self._until(look)
+
+    def _until(self, look: Callable[[Host], Awaitable[bool]]) -> None:
+        """Wait for a change of the registry after which something is so."""
+
+        async def wait() -> None:
+            seen = None
+            async with self.host() as host:
+                with anyio.fail_after(60):
+                    while not await look(host):
+                        seen = await host.registry.next_change(seen)
+
+        anyio.run(wait)
 
     def printed(self, text: str) -> threading.Event:
         """Set as soon as the app's container has printed something."""
@@ -197,9 +226,9 @@ class Scene:
         return event
 
     @contextmanager
-    def served(self) -> Iterator[Running]:
+    def served(self, port: int = 0) -> Iterator[Running]:
         """A `serve` on the same state, which receives what apps report."""
-        with self.shell.start("serve", "--port", "0") as serve:
+        with self.shell.start("serve", "--port", port) as serve:
             serve.until("Ctrl-C stops it")
             self.url = serve.url
             yield serve
@@ -281,6 +310,34 @@ class Scene:
         words = self.info(image, app_id=app_id, registry=registry)
         self.occ("app_api:app:register", app_id, "d", *words, "--wait-finish", *options)
 
+    def install_all(self, image: str, app_ids: Sequence[str]) -> None:
+        """Install apps at once in this process; what became of each is the screen."""
+        infos = [plain_info(one, registry=self.registry.address, image=image) for one in app_ids]
+
+        async def work() -> None:
+            async with self.host() as host, anyio.create_task_group() as group:
+                for info in infos:
+                    group.start_soon(partial(host.register, info, daemon="d"))
+
+        anyio.run(work)
+        self.screen = "\n".join(f"{app.app_id} is {app.state}" for app in self.apps())
+
+    def deploy_percents(self) -> list[int]:
+        """Wait until a deployment has come to two different percentages on its way."""
+
+        async def read() -> list[int]:
+            async with self.host() as host:
+                found = [0]
+                for _ in range(2):
+                    app = await host.registry.wait(
+                        APP, lambda app: app is not None and app.status.deploy > found[-1]
+                    )
+                    assert app is not None
+                    found.append(app.status.deploy)
+                return found
+
+        return anyio.run(read)
+
     def installing(
         self, image: str, *, registry: str = "", app_id: str = APP
     ) -> "subprocess.Popen[str]":
@@ -302,27 +359,29 @@ class Scene:
         self._check()
 
     def app(self, app_id: str = APP) -> AppRecord | None:
-        """What is registered, as it is stored."""
+        """One that is registered, as it is stored."""
+        return next((app for app in self.apps() if app.app_id == app_id), None)
 
-        async def read() -> AppRecord | None:
-            async with Host.open(HostSettings(data_dir=self.shell.data_dir)) as host:
-                return await host.registry.app(app_id)
+    def apps(self) -> list[AppRecord]:
+        """All that is registered, as it is stored."""
+
+        async def read() -> list[AppRecord]:
+            async with self.host() as host:
+                return await host.registry.apps()
 
         return anyio.run(read)
 
     def remains(self) -> str:
         """What there is on the engine and in the registry, in the words of the table."""
-        found = []
-        app = self.app()
-        if app is not None:
-            found.append(f"app {app.state}")
+        found = [f"app {app.state}" for app in self.apps()]
         shown = "{{.Names}} {{.State}}"
         for line in sorted(self.engine.docker("ps", "--all", "--format", shown).splitlines()):
             name, _, state = line.partition(" ")
-            what = name.removeprefix(f"nc_app_{APP}").replace("_previous", "previous ")
-            found.append(f"{what}container {state}")
+            found.append(f"{'previous ' * name.endswith('_previous')}container {state}")
         found += ["volume" for _ in self.engine.docker("volume", "ls", "--quiet").split()]
-        return ", ".join(found) or "nothing"
+        counted = Counter(found)
+        parts = [what if number == 1 else f"{number} {what}" for what, number in counted.items()]
+        return ", ".join(parts) or "nothing"
 
     def row(self, fault: str) -> str:
         """This fault as a row of the table."""
@@ -344,7 +403,8 @@ class Scene:
         text = re.sub(r"\b(within|for) [13] s\b", r"\1 N s", text)
         text = re.sub(r"^\d\d:\d\d:\d\d +", "", text, flags=re.MULTILINE)
         text = re.sub(r"\bprocess \d+", "process N", text)
-        text = re.sub(r"/\S+/data/tmp/GetImageBlob\d+", "/var/lib/docker/tmp/GetImageBlobN", text)
+        text = text.replace(str(self.socket.parent / "data"), "/var/lib/docker")
+        text = re.sub(r"\bGetImageBlob\d+", "GetImageBlobN", text)
         text = re.sub(r" +\n", "\n", text)
         text = re.sub(r"\n{2,}", "\n", text)
         # What went well says nothing here.

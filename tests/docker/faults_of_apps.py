@@ -4,12 +4,14 @@ import io
 import json
 import socket
 import tarfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appapi_host.deploy.docker import images
 from appapi_host.deploy.docker.engine import Engine
+from appapi_host.deploy.docker.images import PULLED_PERCENT
 from tests.docker.engines import free_port
 from tests.docker.fault_book import fault
 from tests.docker.fault_scene import APP, Scene
@@ -167,6 +169,20 @@ def _(scene: Scene) -> None:
         scene.install(image, registry=registry.name)
 
 
+@fault("the registry is slow: longer than it may be silent")
+def _(scene: Scene) -> None:
+    scene.daemon()
+    image = scene.fresh_image("slow")
+    percents: list[int] = []
+    with scene.crawling_registry() as registry, scene.meanwhile() as then:
+        scene.patch(Engine, "silence", 2.0)
+        then(registry.reached, lambda: percents.extend(scene.deploy_percents()))
+        started = time.monotonic()
+        scene.install(image, registry=registry.name)
+        assert time.monotonic() - started > Engine.silence
+    assert 0 < percents[1] < percents[2] < PULLED_PERCENT
+
+
 @fault("the registry cuts each transfer in the middle of a layer", "own")
 def _(scene: Scene) -> None:
     scene.daemon()
@@ -191,6 +207,30 @@ def _(scene: Scene) -> None:
     image = scene.fresh_image("filling")
     scene.own.fill(1_000_000)
     scene.install(image)
+
+
+@fault("the disk of the engine is full as it shall create the container", "own")
+def _(scene: Scene) -> None:
+    image = scene.make_image("quiet")
+    with scene.engine_behind(scene.at_request(b"/containers/create", scene.own.fill)) as path:
+        scene.daemon(host=path)
+        scene.install(image)
+
+
+@fault("the disk of the engine is full as certificates are installed", "own")
+def _(scene: Scene) -> None:
+    image = scene.make_image("quiet")
+    with scene.engine_behind(scene.at_request(b"PUT /", scene.own.fill)) as path:
+        scene.daemon(host=path)
+        scene.install(image)
+
+
+@fault("the disk of the engine is full as it shall start the container", "own")
+def _(scene: Scene) -> None:
+    image = scene.make_image("quiet")
+    with scene.engine_behind(scene.at_request(b"/start", scene.own.fill)) as path:
+        scene.daemon(host=path)
+        scene.install(image)
 
 
 def push_for_another_platform(registry: Registry, name: str, tag: str) -> None:

@@ -2,10 +2,14 @@
 
 import threading
 
+from exapp_sdk.protocol.lifecycle import State
+from tests.docker.engines import free_port
 from tests.docker.fault_book import fault
 from tests.docker.fault_scene import APP, Scene
 from tests.docker.socket_proxy import socket_proxy
 from tests.docker.tls import Authority
+
+CREATE = b"/containers/create"
 
 
 @fault("the engine is stopped during the pull", "own")
@@ -38,7 +42,7 @@ def _(scene: Scene) -> None:
 def _(scene: Scene) -> None:
     scene.environ(APPAPI_HOST_ENGINE_TIMEOUT="1")
     image = scene.make_image("quiet")
-    with scene.engine_behind(scene.at_creation(scene.own.stop)) as path:
+    with scene.engine_behind(scene.at_request(CREATE, scene.own.stop)) as path:
         scene.daemon(host=path)
         scene.install(image)
 
@@ -51,7 +55,7 @@ def _(scene: Scene) -> None:
         scene.own.stop()
         threading.Thread(target=scene.own.start).start()
 
-    with scene.engine_behind(scene.at_creation(restart)) as path:
+    with scene.engine_behind(scene.at_request(CREATE, restart)) as path:
         scene.daemon(host=path)
         scene.install(image)
 
@@ -92,6 +96,107 @@ def _(scene: Scene) -> None:
         scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
 
 
+@fault("the engine is killed during the pull, and started again", "own")
+def _(scene: Scene) -> None:
+    scene.daemon()
+    image = scene.fresh_image("pulled-killed")
+
+    def restart() -> None:
+        scene.own.kill()
+        registry.limit = None
+        registry.release.set()
+        scene.own.start()
+
+    with scene.holding_registry() as registry, scene.meanwhile() as then:
+        then(registry.reached, restart)
+        scene.install(image, registry=registry.name)
+
+
+@fault("the engine is killed as it shall create the container, and started again", "own")
+def _(scene: Scene) -> None:
+    image = scene.make_image("quiet")
+
+    def restart() -> None:
+        scene.own.kill()
+        threading.Thread(target=scene.own.start).start()
+
+    with scene.engine_behind(scene.at_request(CREATE, restart)) as path:
+        scene.daemon(host=path)
+        scene.install(image)
+
+
+@fault("the engine is killed while the app initializes, and started again", "own")
+def _(scene: Scene) -> None:
+    def restart() -> None:
+        scene.engine.docker("exec", f"nc_app_{APP}", "python3", "-c", "open('/ready', 'w')")
+        scene.own.kill()
+        scene.own.start()
+
+    with scene.served(), scene.meanwhile() as then:
+        scene.daemon()
+        then(scene.printed("preparing"), restart)
+        scene.install(scene.make_image("idle"))
+
+
+@fault(
+    "the engine is killed while the app is enabled, and started again: what `serve` prints", "own"
+)
+def _(scene: Scene) -> None:
+    with scene.served() as serve:
+        scene.daemon()
+        scene.install(scene.make_image("init"))
+        assert scene.code == 0
+        scene.own.kill()
+        serve.until("has gone")
+        assert scene.answers(), "the container lives on"
+        scene.own.start()
+        serve.until("is back")
+        assert scene.answers()
+        scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
+
+
+@fault("`serve` is started before the engine: what it prints", "own")
+def _(scene: Scene) -> None:
+    with scene.served():
+        scene.daemon()
+        scene.install(scene.make_image("init"))
+        assert scene.code == 0
+    scene.own.stop()
+    with scene.served() as serve:
+        serve.until("will go on")
+        app = scene.app()
+        assert (app.state, app.enabled) == (State.ENABLED, True)
+        assert app.failure.endswith("docker.sock; the app goes on when that has changed")
+        scene.own.start()
+        serve.until("is there again")
+        assert scene.answers()
+        assert scene.app().failure == ""
+        scene.screen = "\n".join(
+            line for line in serve.lines if "docker.sock" in line or "daemon" in line
+        )
+
+
+@fault("host and engine are restarted while the app initializes: what `serve` prints", "own")
+def _(scene: Scene) -> None:
+    port = free_port()  # of a host that the app finds again
+    with scene.served(port):
+        scene.daemon()
+        process = scene.installing(scene.make_image("idle"))
+        scene.until_initializing()
+        process.kill()
+        process.communicate()
+    scene.engine.docker("exec", f"nc_app_{APP}", "python3", "-c", "open('/ready', 'w')")
+    scene.own.stop()
+    scene.own.start()
+    with scene.served(port) as serve:
+        serve.until("started again")
+        serve.until("is enabled")
+        assert scene.answers()
+        scene.screen = "\n".join(
+            line for line in serve.lines if "started again" in line or "is enabled" in line
+        )
+
+
 @fault("two processes install the same app at once")
 def _(scene: Scene) -> None:
     scene.daemon()
@@ -107,6 +212,29 @@ def _(scene: Scene) -> None:
         assert scene.code == 0, scene.screen
         scene.ended(second)
         scene.screen = waiting + scene.screen
+
+
+@fault("two processes install two apps from one image at once")
+def _(scene: Scene) -> None:
+    scene.daemon()
+    image = scene.fresh_image("shared")
+    with scene.holding_registry() as registry:
+        first = scene.installing(image, registry=registry.name)
+        assert registry.reached.wait(60)
+        second = scene.installing(image, registry=registry.name, app_id=f"{APP}2")
+        scene.until_at(f"{APP}2", "fetch")
+        registry.release.set()
+        scene.ended(first)
+        assert scene.code == 0, scene.screen
+        shown = scene.screen
+        scene.ended(second)
+        scene.screen = shown + scene.screen
+
+
+@fault("ten apps are installed at once: what becomes of them")
+def _(scene: Scene) -> None:
+    scene.daemon()
+    scene.install_all(scene.make_image("quiet"), [f"{APP}{number}" for number in range(10)])
 
 
 @fault("the host is killed during the pull, then the next command")

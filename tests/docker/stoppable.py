@@ -21,6 +21,8 @@ from tests.docker.engines import (
 DISK_BYTES = 512 * 1024 * 1024
 """Room for the image of the plain app, packed and unpacked, and not much more."""
 
+_BLOCK = 64 * 1024
+
 
 class StoppableEngine:
     """A dockerd whose data root is a file system in a file.
@@ -77,11 +79,25 @@ class StoppableEngine:
             process.kill()
             process.wait()
 
-    def fill(self, left: int) -> None:
+    def kill(self) -> None:
+        """End it with SIGKILL: its containers run on, its containerd is killed with it."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait()
+        # The next one takes that containerd for alive where process 1 never reaps it, as in many
+        # containers.
+        (self._folder / "exec" / "containerd" / "containerd.pid").unlink()
+
+    def fill(self, left: int = 0) -> None:
         """Leave so many bytes of its disk."""
         disk = os.statvfs(self._folder / "data")
-        with self._ballast.open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, disk.f_bavail * disk.f_frsize - left)
+        with self._ballast.open("wb", buffering=0) as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, disk.f_bavail * disk.f_frsize - left - _BLOCK)
+            ballast.seek(0, os.SEEK_END)
+            with suppress(OSError):  # how much of it is for the list of its blocks is unknown
+                while not left:
+                    ballast.write(bytes(_BLOCK // 16))
 
     def restore(self) -> None:
         """As it was at first: running, and empty but for images."""

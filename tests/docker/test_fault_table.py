@@ -23,6 +23,7 @@ from tests.docker.stoppable import StoppableEngine, stoppable_engine
 
 pytestmark = [
     pytest.mark.docker,
+    pytest.mark.timeout(180),  # an engine takes its time to end, and hosts to start
     # The engine's library leaves a socket to the garbage collector that it could not connect.
     pytest.mark.filterwarnings("ignore:.*socket.socket.*family=1.*:ResourceWarning"),
     pytest.mark.filterwarnings(
