@@ -5,7 +5,8 @@ import pkgutil
 from typing import Final
 
 from appapi_host.host import Host
-from appapi_host.ocs._routing import Family, OCSApplication
+from appapi_host.ocs._endpoints import Family
+from appapi_host.ocs._routing import OCSApplication
 
 __all__ = ["FAMILIES", "create_ocs_app"]
 

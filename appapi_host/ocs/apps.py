@@ -10,7 +10,7 @@ import anyio
 
 from appapi_host.app_client import php_json
 from appapi_host.errors import HostError
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.records import AppRecord
 from exapp_sdk.errors import TransportError
 from exapp_sdk.protocol.ocs import NOT_FOUND, UNKNOWN_ROUTE

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from appapi_host.host import Host
-from appapi_host.ocs._routing import Answer, Auth, Call, Family
+from appapi_host.ocs._endpoints import Answer, Auth, Call, Family
 from appapi_host.records import User
 from appapi_host.settings import HostSettings
 from appapi_host.throttling import client_address

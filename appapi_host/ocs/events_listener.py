@@ -8,8 +8,8 @@ Source: AppAPI documentation, Events Listener; behaviour of AppAPI 32.0.0.
 
 from typing import Any, Final
 
+from appapi_host.ocs._endpoints import Auth, Call, Family
 from appapi_host.ocs._parameters import ParameterError
-from appapi_host.ocs._routing import Auth, Call, Family
 
 __all__ = ["family"]
 

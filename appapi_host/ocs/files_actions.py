@@ -5,7 +5,7 @@ Source: AppAPI documentation, File Actions Menu.
 
 from typing import Any, Final
 
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["KIND", "family"]

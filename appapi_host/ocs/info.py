@@ -5,7 +5,7 @@ Source: AppAPI documentation, Information.
 
 from typing import Any
 
-from appapi_host.ocs._routing import Auth, Call, Family
+from appapi_host.ocs._endpoints import Auth, Call, Family
 
 __all__ = ["family"]
 

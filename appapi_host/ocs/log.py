@@ -6,7 +6,7 @@ Source: AppAPI documentation, Logging.
 from typing import Any
 
 from appapi_host.events import Notice
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.log import WRITE_LOG, LogLevel
 
 __all__ = ["family"]

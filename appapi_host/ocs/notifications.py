@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from appapi_host.documents import Document, Documents
 from appapi_host.events import Notice
+from appapi_host.ocs._endpoints import Answer, Auth, Call, Family, OCSRefusal
 from appapi_host.ocs._parameters import ParameterError
-from appapi_host.ocs._routing import Answer, Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["KIND", "family"]

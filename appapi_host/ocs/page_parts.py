@@ -6,9 +6,9 @@ Source: AppAPI documentation, Other UI.
 import json
 from typing import Any, Final
 
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.ocs._parameters import ParameterError
 from appapi_host.ocs._rendering import as_php
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["INITIAL_STATE", "SCRIPT", "STYLE", "family"]

@@ -6,8 +6,8 @@ Source: AppAPI documentation, Declarative Settings; Nextcloud OCS API, Declarati
 from typing import Any, Final
 
 from appapi_host.forms import FORM as KIND
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.ocs._parameters import ParameterError
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["KIND", "family"]

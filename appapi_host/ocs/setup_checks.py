@@ -5,7 +5,7 @@ Source: AppAPI documentation, Setup checks.
 
 from typing import Any, Final
 
-from appapi_host.ocs._routing import Auth, Call, Family
+from appapi_host.ocs._endpoints import Auth, Call, Family
 from appapi_host.setup_checks import KIND, SINCE
 
 __all__ = ["family"]

@@ -6,7 +6,7 @@ Source: AppAPI documentation, App Installation Flow.
 from typing import Any
 
 from appapi_host.errors import NotFoundError
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal, WhileDisabled
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal, WhileDisabled
 from exapp_sdk.protocol.ocs import NOT_FOUND
 from exapp_sdk.protocol.status import GET_STATE, REPORT_STATUS
 

@@ -15,8 +15,8 @@ import time
 from typing import Any, Final
 
 from appapi_host.documents import Document, Documents
+from appapi_host.ocs._endpoints import Answer, Auth, Call, Family, OCSRefusal
 from appapi_host.ocs._parameters import ParameterError
-from appapi_host.ocs._routing import Answer, Auth, Call, Family, OCSRefusal
 from appapi_host.throttling import APPS, client_address
 from exapp_sdk.protocol.ocs import NOT_FOUND
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from appapi_host.documents import FIRST_FILE
 from appapi_host.errors import HostError, NotFoundError
+from appapi_host.ocs._endpoints import Answer, Auth, Call, Family, File, OCSRefusal
 from appapi_host.ocs._parameters import ParameterError
-from appapi_host.ocs._routing import Answer, Auth, Call, Family, File, OCSRefusal
 from appapi_host.task_providers import Provider, files_in, task_type_of
 from appapi_host.task_types import Shape, TaskType, shapes_from_wire
 from appapi_host.tasks import Task, numbers_in

@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 from appapi_host.errors import HostError
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.task_providers import PROVIDER
 from exapp_sdk.protocol.ocs import NOT_FOUND
 

@@ -6,7 +6,7 @@ Source: AppAPI documentation, Top Menu Entry.
 from typing import Any, Final
 
 from appapi_host.documents import Documents
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from exapp_sdk.protocol.ocs import NOT_FOUND
 
 __all__ = ["KIND", "family"]

@@ -6,7 +6,7 @@ Source: Nextcloud OCS API, Provisioning, Preferences.
 from typing import Any, Final
 
 from appapi_host.documents import Documents
-from appapi_host.ocs._routing import Auth, Call, Family
+from appapi_host.ocs._endpoints import Auth, Call, Family
 
 __all__ = ["KIND", "family"]
 

@@ -6,7 +6,7 @@ Source: AppAPI documentation, Users; Nextcloud OCS API, Provisioning.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.records import User
 from exapp_sdk.protocol.ocs import NOT_FOUND
 from exapp_sdk.protocol.users import LIST_USERS

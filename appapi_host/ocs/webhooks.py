@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 from appapi_host.documents import Document, Documents
-from appapi_host.ocs._routing import Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.webhooks import EVENTS, KIND
 from exapp_sdk.protocol.ocs import NOT_FOUND
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appapi_host.callers import _lenient_base64
-from appapi_host.ocs._routing import Auth, Call, Family, OCSApplication
+from appapi_host.ocs._endpoints import Auth, Call, Family
+from appapi_host.ocs._routing import OCSApplication
 from exapp_sdk.protocol.lifecycle import State
 from exapp_sdk.protocol.status import Status
 from tests.host.web_stage import WebStage, meta, signed, web_stage

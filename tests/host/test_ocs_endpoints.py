@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from appapi_host.ocs._routing import Call, OCSRefusal
+from appapi_host.ocs._endpoints import Call, OCSRefusal
 from appapi_host.ocs.status import report_status
 from exapp_sdk.protocol.lifecycle import State
 from exapp_sdk.protocol.status import Status

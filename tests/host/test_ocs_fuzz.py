@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appapi_host.ocs import FAMILIES
-from appapi_host.ocs._routing import Endpoint
+from appapi_host.ocs._endpoints import Endpoint
 from appapi_host.settings import HostSettings
 from tests.host.web_stage import WebStage, signed, web_stage
 

@@ -12,15 +12,8 @@ import pytest
 
 from appapi_host.events import Direction
 from appapi_host.ocs import FAMILIES
-from appapi_host.ocs._routing import (
-    MAX_BODY_BYTES,
-    Answer,
-    Auth,
-    Call,
-    Family,
-    OCSApplication,
-    OCSRefusal,
-)
+from appapi_host.ocs._endpoints import MAX_BODY_BYTES, Answer, Auth, Call, Family, OCSRefusal
+from appapi_host.ocs._routing import OCSApplication
 from exapp_sdk.errors import LocalProtocolError, OCSError, RemoteProtocolError
 from tests.host.web_stage import WebStage, meta, raw_request, signed, web_stage
 
