@@ -26,7 +26,6 @@ _SAMPLES: Final[Mapping[str, Any]] = {
     "tel": "+49 30 123456",
     "url": "https://example.org/",
 }
-_SEVERAL: Final = frozenset({"multi-checkbox", "multi-select"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,9 @@ def _sample(field: Mapping[str, Any]) -> Any:
     kind = field.get("type")
     options = field.get("options")
     if isinstance(options, list) and options:
-        last = options[-1]  # the first one tends to be the default
-        chosen = last.get("value") if isinstance(last, dict) else last
-        return [chosen] if kind in _SEVERAL else chosen
+        values = [each.get("value") if isinstance(each, dict) else each for each in options]
+        chosen = values[-1]  # the first one tends to be the default
+        if kind == "multi-checkbox":
+            return {str(value): value == chosen for value in values}
+        return [chosen] if kind == "multi-select" else chosen
     return _SAMPLES.get(str(kind), "sample")

@@ -482,6 +482,10 @@ async def test_setting_is_where_the_app_reads_it(appapi_host: TestHost) -> None:
         ({"id": "it", "type": "number"}, "1"),
         ({"id": "it", "type": "checkbox"}, "true"),
         ({"id": "it", "type": "multi-select", "options": [{"name": "A", "value": "a"}]}, '["a"]'),
+        (
+            {"id": "it", "type": "multi-checkbox", "options": [{"name": "A", "value": "a"}, "b"]},
+            '{"a": false, "b": true}',
+        ),
     ],
 )
 async def test_personal_setting_has_a_sample_of_its_type(
