@@ -1,12 +1,20 @@
 """occ's commands about daemons: where apps run."""
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import Argument, Command, Input, Option, UsageError, Value
-from appapi_host.daemon_config import COMPUTE_DEVICES, build_daemon
+from appapi_host.daemon_config import (
+    COMPUTE_DEVICES,
+    build_daemon,
+    certificates_in,
+    parse_size,
+)
 from appapi_host.errors import AlreadyExistsError, HostError
 from appapi_host.records import Daemon
 
@@ -14,6 +22,9 @@ if TYPE_CHECKING:
     from appapi_host.host import Host
 
 __all__ = ["COMMANDS"]
+
+_TLS: Final = ("ca", "cert", "key")
+_CPUS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})?")
 
 
 async def _register(session: Session, given: Input) -> int:
@@ -23,8 +34,8 @@ async def _register(session: Session, given: Input) -> int:
     if protocol not in ("http", "https"):
         session.line("Value error: The protocol must be `http` or `https`.")
         return 1
-    if bool(given.text("tls-cert")) != bool(given.text("tls-key")):
-        session.line("Value error: `tls-cert` and `tls-key` must be given together.")
+    if problem := _problem(given):
+        session.line(f"Value error: {problem}")
         return 1
     if given.flag("harp"):
         for needed in ("harp_shared_key", "harp_frp_address"):
@@ -41,10 +52,11 @@ async def _register(session: Session, given: Input) -> int:
             session.line(f"Skip registration, as daemon config `{name}` already registered.")
             return 0
         try:
-            daemon = _daemon(given, device)
+            daemon = _daemon(session, given, device)
         except HostError as error:
             session.line("Failed to register daemon.")
             session.cause(error.cause)
+            session.cause(error.remedy)
             return 1
         try:
             await host.register_daemon(daemon, set_default=given.flag("set-default"))
@@ -69,6 +81,45 @@ async def _check(session: Session, host: "Host", daemon: Daemon) -> None:
             session.note(f"What to do: {error.remedy.rstrip('.')}.")
 
 
+def _problem(given: Input) -> str:
+    """What is wrong with options that AppAPI does not have."""
+    if bool(given.text("tls-cert")) != bool(given.text("tls-key")):
+        return "`tls-cert` and `tls-key` must be given together."
+    is_secured = given.arguments["protocol"] == "https"
+    if not is_secured and any(given.text(f"tls-{part}") for part in (*_TLS, "dir")):
+        return "certificates need the protocol `https`."
+    try:
+        parse_size(given.text("memory") or "0")
+    except ValueError as error:
+        return f"`memory`: {error}."
+    cpus = given.text("cpus") or "0"
+    if not _CPUS.fullmatch(cpus):
+        return f"`cpus`: {cpus!r} is no number of processors, for instance 1.5."
+    return ""
+
+
+def _tls(session: Session, given: Input) -> dict[str, str | Path]:
+    """The certificates for an engine; those of the environment are written down with it.
+
+    Whoever serves, or runs the next command, may have another environment.
+
+    Raises:
+        HostError: there are none in the folder that is named.
+    """
+    files: dict[str, str | Path] = {
+        part: path for part in _TLS if (path := given.text(f"tls-{part}"))
+    }
+    folder = given.text("tls-dir")
+    words = given.arguments
+    if not files and not folder and not given.text("haproxy_password"):
+        is_engine = words["accepts-deploy-id"] == "docker-install" and not given.flag("harp")
+        if is_engine and words["protocol"] == "https":
+            folder = os.environ.get("DOCKER_CERT_PATH")
+            if folder:
+                session.note(f"The certificates are those of DOCKER_CERT_PATH: {folder}.")
+    return ({**certificates_in(Path(folder))} if folder else {}) | files
+
+
 def _device(session: Session, given: Input) -> str:
     gpu = given.text("gpu")
     device = given.text("compute_device") or "cpu"
@@ -80,7 +131,7 @@ def _device(session: Session, given: Input) -> str:
     return device
 
 
-def _daemon(given: Input, device: str) -> Daemon:
+def _daemon(session: Session, given: Input, device: str) -> Daemon:
     """The daemon that the words describe.
 
     Raises:
@@ -97,7 +148,10 @@ def _daemon(given: Input, device: str) -> Daemon:
         net=given.text("net") or "",
         compute_device=device,
         haproxy_password=given.text("harp_shared_key" if harp else "haproxy_password") or "",
-        tls={part: path for part in ("ca", "cert", "key") if (path := given.text(f"tls-{part}"))},
+        tls=_tls(session, given),
+        memory=parse_size(given.text("memory") or "0"),
+        cpus=float(given.text("cpus") or 0),
+        name_suffix=not given.flag("no-name-suffix"),
         harp={
             "frp_address": given.text("harp_frp_address"),
             "docker_socket_port": given.text("harp_docker_socket_port"),
@@ -219,6 +273,10 @@ REGISTER: Final = Command(
         Option("tls-ca", "File with the authority of the engine's certificate", Value.REQUIRED),
         Option("tls-cert", "File with our certificate for the engine", Value.REQUIRED),
         Option("tls-key", "File with its key", Value.REQUIRED),
+        Option("tls-dir", "Folder with these as ca.pem, cert.pem, key.pem", Value.REQUIRED),
+        Option("memory", "What each app may use at most, for instance 512m", Value.REQUIRED),
+        Option("cpus", "How many processors each app may use, for instance 1.5", Value.REQUIRED),
+        Option("no-name-suffix", "Do not try image-cpu:tag, an older form of names"),
         Option("harp", "The daemon is a HaRP"),
         Option("harp_frp_address", "host:port of its FRP server", Value.REQUIRED),
         Option("harp_shared_key", "Key shared with HaRP", Value.REQUIRED),

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from appapi_host.cli.targets import Target
 from appapi_host.deploy.docker.backend import DockerBackend
@@ -98,17 +98,20 @@ class DockerTarget(Target):
         self._reference = ""
         self._superseded: set[str] = set()
         self._ignored = IgnoreRules()
+        self._certificates = _certificates(environ)
 
     def daemon(self, url: str) -> Daemon:
         """`local_docker`; images of our own are never looked for in a registry."""
         protocol, address = engine_address(self._options.engine, self._environ)
-        config = {
+        config: dict[str, Any] = {
             "net": self._options.net,
             "nextcloud_url": url,
             "computeDevice": {"id": "cpu", "label": "CPU"},
             # Who works on an app wants to see that it ended, not that it was started again.
             "restart_policy": "no",
         }
+        if protocol == "https" and (folder := self._certificates):
+            config["tls"] = {"cert_path": folder}
         return Daemon(DAEMON, "Containers of `run`", "docker-install", protocol, address, config)
 
     async def prepare(self, host: Host, info: AppInfo) -> AppInfo:
@@ -190,6 +193,13 @@ class DockerTarget(Target):
             ) from error
         self._engine = backend.engine(daemon)
         return self._engine
+
+
+def _certificates(environ: Mapping[str, str]) -> str:
+    """The folder in which the docker command looks for certificates when it has to verify."""
+    if not environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
+        return ""  # the variable counts wherever a daemon names no certificates
+    return environ.get("DOCKER_CONFIG", "") or str(Path("~/.docker").expanduser())
 
 
 def _show(host: Host, app_id: str, step: BuildStep) -> None:

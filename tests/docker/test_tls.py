@@ -1,8 +1,12 @@
 """Engines behind TLS: installed on with a client certificate, and refused with the reason."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -10,7 +14,8 @@ from appapi_host.info_xml import AppInfo
 from appapi_host.records import Daemon
 from appapi_host.testing import TestHost
 from tests.docker.engines import accepts, free_port, process, until
-from tests.docker.reach import TLSEngine, docker_daemon, installed, refused
+from tests.docker.reach import IMAGE, NOWHERE, TLSEngine, docker_daemon, installed, refused
+from tests.docker.registry import Registry
 from tests.docker.tls import Authority, Pair
 
 pytestmark = pytest.mark.docker
@@ -32,6 +37,75 @@ async def test_certificates_may_lie_in_one_folder_and_the_name_count(
     tls = {"cert_path": str(tls_engine.certificates_in(tmp_path / "certificates"))}
     daemon = docker_daemon(host, f"localhost:{tls_engine.port}", protocol="https", tls=tls)
     await host.host.check_daemon(daemon)
+
+
+def test_certificates_of_the_environment_are_written_down(
+    tls_engine: TLSEngine, tmp_path: Path, make_image: Callable[..., str], registry: Registry
+) -> None:
+    folder = tls_engine.certificates_in(tmp_path / "certificates")
+    words = ("d", "D", "docker-install", "https", f"127.0.0.1:{tls_engine.port}", "http://h.test")
+    limits = ("--memory", "200m", "--cpus", "0.5", "--no-name-suffix")
+    done = host_command(
+        tmp_path, "app_api:daemon:register", *words, *limits, DOCKER_CERT_PATH=folder
+    )
+    assert done.stdout == "Daemon successfully registered.\n"
+    assert done.stderr == f"The certificates are those of DOCKER_CERT_PATH: {folder}.\n"
+    info = tmp_path / "info.xml"
+    info.write_text(INFO.format(registry=registry.address, image=make_image("quiet")))
+    done = host_command(tmp_path, "app_api:app:register", "boxed", "d", "--info-xml", info)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[3] for line in done.stderr.splitlines() if ": image " in line] == [
+        f"{registry.address}/plain-quiet:1-cpu:",
+        f"{registry.address}/plain-quiet:1:",
+    ]
+    found = tls_engine.inspect("nc_app_boxed")["HostConfig"]
+    assert (found["Memory"], found["NanoCpus"]) == (200 << 20, 500_000_000)
+    done = host_command(tmp_path, "app_api:app:unregister", "boxed", "--rm-data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])
+
+
+def test_run_finds_engine_and_certificates_where_the_docker_command_does(
+    tls_engine: TLSEngine, tmp_path: Path
+) -> None:
+    folder = tls_engine.certificates_in(tmp_path / "config")
+    (tmp_path / "app" / "appinfo").mkdir(parents=True)
+    (tmp_path / "app" / "Dockerfile").write_text(f"FROM {NOWHERE}/{IMAGE}:1\n")
+    info = INFO.format(registry="x", image="y")
+    (tmp_path / "app" / "appinfo" / "info.xml").write_text(info)
+    words = ["run", tmp_path / "app", "--deploy", "docker", "--once", "--rm-image"]
+    where = {"DOCKER_HOST": f"tcp://localhost:{tls_engine.port}", "DOCKER_TLS_VERIFY": "1"}
+    done = command(tmp_path, *words, **where, DOCKER_CONFIG=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "boxed is stopped and removed" in done.stdout
+    assert (tls_engine.names(), tls_engine.names("volume")) == ([], [])
+    done = command(tmp_path, *words, **where, DOCKER_CERT_PATH=tmp_path)
+    assert done.returncode == 1
+    assert f"is missing: {tmp_path}/ca.pem" in done.stderr
+
+
+INFO = """<info>
+  <id>boxed</id><name>Boxed</name><version>1.0.0</version>
+  <external-app><docker-install>
+    <registry>{registry}</registry><image>{image}</image><image-tag>1</image-tag>
+  </docker-install></external-app>
+</info>"""
+
+
+def host_command(folder: Path, *words: object, **environ: object) -> CompletedProcess[str]:
+    return command(folder, "occ", "--data-dir", folder / "data", *words, **environ)
+
+
+def command(folder: Path, *words: object, **environ: object) -> CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "appapi_host", *map(str, words)],
+        env=os.environ
+        | {"APPAPI_HOST_DATA_DIR": str(folder / "data")}
+        | {name: str(value) for name, value in environ.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 async def test_authority_of_another_engine_is_not_trusted(

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from appapi_host.__main__ import main
+from appapi_host.daemon_config import parse_size
 from appapi_host.host import REGISTRY_FILE
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.registry import Registry
@@ -19,6 +20,7 @@ from exapp_sdk.protocol.lifecycle import State
 
 Occ = Callable[..., tuple[list[str], list[str], int]]
 MANUAL = ("manual", "Manual", "manual-install", "http", "localhost", "http://127.0.0.1:8080")
+ENGINE = ("engine", "E", "docker-install", "https", "127.0.0.1:1", "http://127.0.0.1:8080")
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_files_of_a_tls_engine_are_stored_with_their_whole_path(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = ("--tls-ca", "ca.pem", "--tls-cert", "cert.pem", "--tls-key", "/k/key.pem")
-    assert occ("app_api:daemon:register", *MANUAL, *files)[2] == 0
+    assert occ("app_api:daemon:register", *ENGINE, *files)[2] == 0
     assert deploy_config(occ)["tls"] == {
         "ca": str(tmp_path / "ca.pem"),
         "cert": str(tmp_path / "cert.pem"),
@@ -119,9 +121,67 @@ def test_files_of_a_tls_engine_are_stored_with_their_whole_path(
     }
 
 
-def test_a_certificate_without_its_key_is_refused(occ: Occ) -> None:
-    found = occ("app_api:daemon:register", *MANUAL, "--tls-cert", "cert.pem")
-    assert found[::2] == (["Value error: `tls-cert` and `tls-key` must be given together."], 1)
+def test_folder_with_certificates_is_that_of_the_environment_if_none_is_named(
+    occ: Occ, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("named", "usual"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ca.pem").touch()
+    (tmp_path / "named" / "key.pem").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path / "usual"))
+    found = occ("app_api:daemon:register", *ENGINE)
+    assert found[1][0] == f"The certificates are those of DOCKER_CERT_PATH: {tmp_path / 'usual'}."
+    assert deploy_config(occ)["tls"] == {"ca": str(tmp_path / "usual" / "ca.pem")}
+    occ("app_api:daemon:unregister", "engine")
+    occ("app_api:daemon:register", *ENGINE, "--tls-dir", "named", "--tls-ca", "other.pem")
+    assert deploy_config(occ)["tls"] == {
+        "ca": str(tmp_path / "other.pem"),
+        "key": str(tmp_path / "named" / "key.pem"),
+    }
+    occ("app_api:daemon:unregister", "engine")
+    occ("app_api:daemon:register", *ENGINE, "--haproxy_password", "secret-word")
+    assert "tls" not in deploy_config(occ)
+    occ("app_api:daemon:unregister", "engine")
+    occ("app_api:daemon:register", *MANUAL)
+    assert "tls" not in deploy_config(occ)
+
+
+def test_limits_and_names_of_images_are_stored_as_appapi_has_them(occ: Occ) -> None:
+    more = ("--memory", "512m", "--cpus", "1.5", "--no-name-suffix")
+    occ("app_api:daemon:register", *ENGINE, *more)
+    config = deploy_config(occ)
+    assert config["resourceLimits"] == {"memory": 536870912, "nanoCPUs": 1500000000}
+    assert config["name_suffix"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--tls-cert", "c.pem"), "Value error: `tls-cert` and `tls-key` must be given together."),
+        (("--memory", "much"), "Value error: `memory`: 'much' is no size"),
+        (("--memory", "1.5m"), "Value error: `memory`: '1.5m' is no size"),
+        (("--cpus", "nan"), "Value error: `cpus`: 'nan' is no number of processors"),
+        (("--tls-dir", "/no/where"), "Failed to register daemon."),
+    ],
+)
+def test_option_that_cannot_be_is_refused(occ: Occ, words: tuple[str, str], said: str) -> None:
+    printed, _, code = occ("app_api:daemon:register", *ENGINE, *words)
+    assert printed[0].startswith(said)
+    assert code == 1
+    assert occ("app_api:daemon:list")[0] == ["No registered daemon configs."]
+
+
+def test_certificates_without_tls_are_refused(occ: Occ) -> None:
+    found = occ("app_api:daemon:register", *MANUAL, "--tls-ca", "ca.pem")
+    assert found[::2] == (["Value error: certificates need the protocol `https`."], 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("7", 7), ("7b", 7), ("2k", 2048), ("2Kb", 2048), ("3M", 3 << 20)]
+)
+def test_sizes_are_read_as_by_the_docker_command(text: str, size: int) -> None:
+    assert parse_size(text) == size
 
 
 # Configuration

@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -221,8 +222,7 @@ def _connected(address: Address) -> Connection:
     """A connection whose client speaks the engine's version."""
     tls: docker.tls.TLSConfig | bool = False
     for file in filter(None, (address.ca, address.cert, address.key)):
-        with open(file, "rb"):  # noqa: PTH123  # the error names the file; the library's does not
-            pass
+        _check_readable(address, Path(file))
     if address.ca or address.cert:
         pair = (address.cert, address.key) if address.cert else None
         tls = docker.tls.TLSConfig(
@@ -267,6 +267,20 @@ def _connected(address: Address) -> Connection:
     headers = answer.headers
     is_podman = "Libpod-Api-Version" in headers or "Libpod" in headers.get("Server", "")
     return Connection(client, _context(address), is_podman=is_podman)
+
+
+def _check_readable(address: Address, path: Path) -> None:
+    """See whether a certificate can be read; the library's error does not name the file."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = "is missing" if missing else f"cannot be read ({error.strerror})"
+        raise EngineError(
+            "certificate-file",
+            f"a certificate file for {address.shown} {why}: {path}",
+            remedy="check the paths of CA, certificate and key that the daemon was registered with",
+        ) from error
 
 
 def _context(address: Address) -> ssl.SSLContext | None:
