@@ -67,6 +67,7 @@ SAID_BY_ENGINES = [
     (400, "mount", "invalid mount config: bind source path does not exist: /nowhere"),
     (409, "name-taken", 'The container name "/nc_app_x" is already in use by container …'),
     (400, "command", 'exec: "run": executable file not found in $PATH'),
+    (400, "no-command", "No command specified"),
     (400, "memory-limit", "Minimum memory limit allowed is 6MB"),
     (404, "no-image", "No such image: localhost:5000/t/absent:1"),
     (404, "no-container", "No such container: nc_app_x"),

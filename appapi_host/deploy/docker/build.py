@@ -169,6 +169,7 @@ class Builder:
         self._image = ""
         self._container = ""
         self._output: list[str] = []
+        self._begun_line = ""
 
     async def context(self) -> Context:
         """What will be sent.
@@ -245,6 +246,7 @@ class Builder:
             known = len(self._instructions)
             self._step = BuildStep(int(number), min(int(total), known), " ".join(what.split()))
             self._output.clear()
+            self._begun_line = ""
             if self._step.number <= known:  # the engine adds steps of its own for labels
                 self._on_step(self._step)
         elif layer := _LAYER.match(text):
@@ -252,9 +254,17 @@ class Builder:
         elif running := _RUNNING.match(text):
             self._container = running[1]
         elif not _BOOKKEEPING.match(text):
-            # The builder colours what went to standard error.
-            lines = _COLOUR.sub("", text).splitlines()
-            self._output += [line.rstrip() for line in lines if line.strip()]
+            self._print(_COLOUR.sub("", text))  # it colours what went to standard error
+
+    def _print(self, text: str) -> None:
+        """Take in what a command printed; the engine cuts it where it likes."""
+        *lines, self._begun_line = (self._begun_line + text).split("\n")
+        self._output += [line.rstrip() for line in lines if line.strip()]
+
+    @property
+    def _printed(self) -> list[str]:
+        rest = self._begun_line.rstrip()
+        return [*self._output, *([rest] if rest else [])]
 
     async def _remove_container(self) -> None:
         """The container of a `RUN` that did not end; the engine removes it only when it notices."""
@@ -276,6 +286,8 @@ class Builder:
     def _failed(self, said: str) -> BuildError:
         """What a person can do something with: instruction, line, reason, remedy."""
         cause = f"{self._where(said)}{said}"
+        if self._step and "--from=" in self._step.text and _MISSING.search(said):
+            return BuildError(cause, remedy=_STAGE_REMEDY, output=self._printed)
         for remedy in _REMEDIES:
             if re.search(remedy.pattern, said, re.IGNORECASE):
                 text = remedy.text.format(
@@ -283,12 +295,12 @@ class Builder:
                     rule=self._excluding(said),
                     folder=self._folder,
                 )
-                return BuildError(cause, remedy=text, output=self._output)
+                return BuildError(cause, remedy=text, output=self._printed)
         if self._step and self._step.text.upper().startswith("FROM "):
-            return BuildError(cause, remedy=_BASE_REMEDY, output=self._output)
+            return BuildError(cause, remedy=_BASE_REMEDY, output=self._printed)
         known = explain(self._engine.shown, said, status=200)
         text = known.remedy if known.kind in _ENGINE_KINDS else _UNKNOWN_REMEDY
-        return BuildError(cause, remedy=text, output=self._output)
+        return BuildError(cause, remedy=text, output=self._printed)
 
     def _where(self, said: str) -> str:
         """The instruction that failed, and its line in the Dockerfile."""
@@ -317,6 +329,9 @@ _UNKNOWN_REMEDY: Final = "`docker build` in the folder shows the same"
 _BASE_REMEDY: Final = (
     "the base image is not on the engine, and the engine cannot pull it: check the name after "
     "FROM; with ARG BASE and FROM $BASE another one can be given as --build-arg BASE=NAME"
+)
+_STAGE_REMEDY: Final = (
+    "the path counts from the root of the stage or image that --from names, and must be there"
 )
 _ENGINE_KINDS: Final = frozenset({"disk-full", "memory-limit", "platform"})
 """Faults of an engine that have the same remedy in a build."""

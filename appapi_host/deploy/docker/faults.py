@@ -289,6 +289,12 @@ ENGINE_FAULTS: Final = (
         "check CMD, ENTRYPOINT and WORKDIR of the Dockerfile; the file must be executable",
     ),
     Fault(
+        "no-command",
+        r"[Nn]o command (?:or entrypoint )?(?:specified|provided)",
+        "the image does not say what to start: {said}",
+        "give it CMD or ENTRYPOINT in the Dockerfile",
+    ),
+    Fault(
         "memory-limit",
         r"[Mm]inimum memory limit|memory limit",
         "the memory limit of the daemon is not accepted: {said}",
