@@ -94,6 +94,8 @@ def test_one_upload_holds_all_that_centos_would_make_of_it(pem: list[str]) -> No
 class Container:
     """The files of an image, in the place of an engine."""
 
+    is_proxied = False
+
     def __init__(self, files: dict[str, str]) -> None:
         self.files = files
         self.asked: list[str] = []

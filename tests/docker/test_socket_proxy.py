@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from websockets.asyncio.client import connect
 
 from appapi_host.info_xml import AppInfo
@@ -17,7 +18,7 @@ from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import InstalledApp, TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.engines import accepts, free_port, process, until
-from tests.docker.reach import TLSEngine, docker_daemon, installed, plain_info, refused
+from tests.docker.reach import TLSEngine, docker_daemon, installed, notices, plain_info, refused
 from tests.docker.registry import Registry
 from tests.docker.socket_proxy import SocketProxy, socket_proxy
 
@@ -39,6 +40,11 @@ async def test_app_is_pulled_and_installed_through_the_proxy(
     daemon = docker_daemon(host, f"127.0.0.1:{proxy.port}", haproxy_password=proxy.password)
     async with installed(host, daemon, pulled_info) as app:
         assert tls_engine.names() == ["nc_app_plain"]
+        bundle = "/etc/ssl/certs/ca-certificates.crt"
+        code = f"print(open({bundle!r}).read().count('BEGIN CERTIFICATE'))"
+        words = ("exec", "nc_app_plain", "python3", "-c", code)
+        trusted = await to_thread.run_sync(tls_engine.engine.docker, *words)
+        assert f"{trusted} certificates of this machine installed in the image" in notices(host)
         await app.disable()
         assert not tls_engine.inspect("nc_app_plain")["State"]["Running"]
         await app.enable()

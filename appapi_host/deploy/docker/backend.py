@@ -122,7 +122,13 @@ class DockerBackend(DeployBackend):
             labels=labels_of(app, self.instance),
             placement=Placement(engine.address, engine.is_podman, has_ipv6(engine)),
         )
-        made = Installation(site, app, tell=self._tell, warn=self._warn)
+        made = Installation(
+            site,
+            app,
+            stop_seconds=self._settings.timeouts.stop,
+            tell=self._tell,
+            warn=self._warn,
+        )
         await made.make(body, report)
         return {"container": made.container, "image": image, "owns_volume": made.owns_volume}
 

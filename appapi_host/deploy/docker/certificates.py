@@ -1,9 +1,10 @@
 """The CAs that this machine trusts, for apps whose instance has a certificate of its own.
 
 Everything is done on the created container, before its only start: an engine reads and writes its
-files without a process in it, as root, whatever user the image runs as. What the distribution's own
-tool would do is done here: its bundle gets the missing certificates, and, where OpenSSL looks for
-them by name, so does the folder.
+files without a process in it, as root, whatever user the image runs as. A socket proxy lets us
+write so, but not read: behind one the container has to run, and to be started again if anything is
+missing. What the distribution's own tool would do is done here: its bundle gets the missing
+certificates, and, where OpenSSL looks for them by name, so does the folder.
 
 Source: AppAPI 32.0.0, certificate installation; update-ca-certificates(8), update-ca-trust(8);
 OpenSSL, X509_NAME_hash.
@@ -111,7 +112,8 @@ class Plans:
 
         Args:
             reference: of its image.
-            container: created and not started; looked into if that image is new.
+            container: created and not started, behind a socket proxy started; looked into if that
+            image is new.
             trusted: certificates as PEM.
 
         Raises:
@@ -133,7 +135,7 @@ async def plan(engine: Engine, container: str, trusted: Sequence[str]) -> Plan:
 
     Args:
         engine: where the container is.
-        container: created and not started.
+        container: created and not started, behind a socket proxy started.
         trusted: certificates as PEM.
 
     Raises:
@@ -282,6 +284,8 @@ def _encoded(tag: int, content: bytes) -> bytes:
 
 async def _read(engine: Engine, container: str, path: str) -> bytes | None:
     """A file of a container, through symbolic links; None if it is not there."""
+    if engine.is_proxied:
+        return await engine.file(container, path)
     for _ in range(_LINKS):
         packed = await engine.archive(container, path)
         if packed is None:

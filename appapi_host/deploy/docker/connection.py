@@ -112,14 +112,23 @@ class Connection:
         """A file or folder of a container as tar."""
         return self._get(f"/containers/{container}/archive", {"path": path}).content
 
+    def printed(self, container: str, command: list[str]) -> bytes:
+        """What a command prints in a container that runs."""
+        wanted = {"Cmd": command, "AttachStdout": True}
+        created = self._post(f"/containers/{container}/exec", wanted).json()
+        started = self._post(f"/exec/{created['Id']}/start", {"Detach": False, "Tty": False})
+        return b"".join(frames(iter([started.content])))
+
     def log(self, container: str, lines: int) -> bytes:
         """The last lines of what a container printed."""
         params = {"stdout": 1, "stderr": 1, "tail": lines}
         response = self._get(f"/containers/{container}/logs", params)
         return b"".join(frames(iter([response.content])))
 
-    def _post(self, path: str) -> requests.Response:
-        return self._checked(self._client.post(self._url(path), timeout=self._client.timeout))
+    def _post(self, path: str, body: Mapping[str, Any] | None = None) -> requests.Response:
+        return self._checked(
+            self._client.post(self._url(path), json=body, timeout=self._client.timeout)
+        )
 
     def _get(self, path: str, params: Mapping[str, Any]) -> requests.Response:
         url = self._url(path)

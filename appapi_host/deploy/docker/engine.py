@@ -294,6 +294,20 @@ class Engine:
                 return None
             raise
 
+    async def file(self, container: str, path: str) -> bytes | None:
+        """A file of a container that runs, as far as `cat` in it can read it, else None.
+
+        Raises:
+            EngineError: the container does not run, or the engine cannot be asked.
+        """
+        await self.connect()
+        try:
+            return await self._run(self._connected().printed, container, ["cat", path]) or None
+        except EngineError as error:
+            if error.kind == "command":
+                return None  # there is no `cat`
+            raise
+
     async def upload(self, container: str, data: bytes) -> None:
         """Unpack a tar at the root of a container."""
         await self._ask("put_archive", container, "/", data)

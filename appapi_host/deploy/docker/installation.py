@@ -30,6 +30,7 @@ class Installation:
     Args:
         site: where it is made.
         app: for which app.
+        stop_seconds: how long its container may take to end.
         tell: told the app's id and what a person may want to know.
         warn: told the app's id and what a person should know.
     """
@@ -39,11 +40,13 @@ class Installation:
         site: Site,
         app: AppRecord,
         *,
+        stop_seconds: float,
         tell: Callable[[str, str], None],
         warn: Callable[[str, str], None],
     ) -> None:
         self._site = site
         self._app = app
+        self._stop_seconds = stop_seconds
         self._tell = tell
         self._warn = warn
         self._creation = secrets.token_hex(8)
@@ -83,13 +86,19 @@ class Installation:
             app, body["Labels"], self._creation
         )
         self.container = await site.owned.create(app, body)
+        image = str(body["Image"])
         await report(96)
-        await self._install_certificates(str(body["Image"]))
+        if not site.engine.is_proxied:
+            await self._install_certificates(image)
         await report(98)
         await site.watcher.begin()
         site.watcher.forget(self._reference)
         _check_port(app, site.engine)
         await site.engine.start(self._reference)
+        if site.engine.is_proxied and await self._install_certificates(image):
+            # It has read those of the image already.
+            await site.engine.stop(self._reference, self._stop_seconds)
+            await site.engine.start(self._reference)
         site.endings.begun(self._reference)
 
     @property
@@ -112,26 +121,26 @@ class Installation:
                 "again, or have it removed by `repair --remove`",
             )
 
-    async def _install_certificates(self, image: str) -> None:
+    async def _install_certificates(self, image: str) -> bool:
+        """Have the container trust what this machine trusts; returns whether it did not before."""
         site, app = self._site, self._app
-        if site.engine.is_proxied:
-            return  # the proxy does not let us see what the image has
         trusted = await anyio.to_thread.run_sync(certificates.instance_bundle, os.environ)
         if not trusted:
-            return
+            return False
         try:
             plan = await site.certificates.of(image, self._reference, trusted)
             if plan.upload is not None:
                 await site.engine.upload(self._reference, plan.upload)
         except EngineError as error:
             self._warn(app.app_id, f"certificates of this machine are not installed: {error.cause}")
-            return
+            return False
         if plan.warning:
             self._warn(app.app_id, plan.warning)
         if plan.count:
             self._tell(
                 app.app_id, f"{plan.count} certificates of this machine installed in the image"
             )
+        return bool(plan.count)
 
 
 def _check_port(app: AppRecord, engine: Engine) -> None:
