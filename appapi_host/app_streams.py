@@ -283,6 +283,7 @@ class _Exchange:
 
     __slots__ = (
         "_extra",
+        "_has_ended",
         "_has_head",
         "_headers",
         "_is_chunked",
@@ -316,6 +317,7 @@ class _Exchange:
         self._length: int | None = None
         self._is_chunked = False
         self._has_head = False
+        self._has_ended = False
         self._is_complete = False
         self._keeps_alive = False
         self._extra = False
@@ -349,6 +351,12 @@ class _Exchange:
                     self._what, f"the head of its answer has more than {MAX_HEAD_BYTES} bytes"
                 )
             await self.begin()
+        if self._status == _SWITCHING:
+            raise TransportError(
+                self._what, "it answered 101, although nobody asked for another protocol"
+            )
+        if self._status > _HIGHEST_STATUS:
+            raise TransportError(self._what, f"it answered {self._status}, which is no status")
         whole = self._whole()
         return StreamedAnswer(self._status, self._headers, self._body(), whole)
 
@@ -408,15 +416,22 @@ class _Exchange:
         self._read += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # what follows is another protocol
         except httptools.HttpParserError as error:
-            raise TransportError(self._what, _CLOSED, outcome_unknown=True) from error
+            if self._has_ended:
+                self._extra = True  # what follows is nobody's
+                return
+            reason = f"its answer is no proper HTTP: {error}"
+            raise TransportError(self._what, reason, outcome_unknown=True) from error
 
     # What the parser calls. Its names are those of the library.
 
     def on_message_begin(self) -> None:
         if self._has_head:
             self._extra = True  # a second answer, which nobody asked for
-        self._headers = []
+        else:
+            self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:  # what follows the last chunk is not passed on
@@ -438,15 +453,18 @@ class _Exchange:
             self._is_complete = self._length == 0
 
     def on_body(self, body: bytes) -> None:
-        if self._length != 0:
+        if self._length != 0 and not self._has_ended:
             self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self._has_head and self._length is None:
-            self._is_complete = True
+        if self._has_head:
+            self._has_ended = True
+            if self._length is None:
+                self._is_complete = True
 
 
 _SWITCHING: Final = 101
+_HIGHEST_STATUS: Final = 599
 _CLOSED: Final = "the app closed the connection without a proper answer"
 
 

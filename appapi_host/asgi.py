@@ -16,6 +16,7 @@ import anyio
 import uvicorn
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appapi_host.app_sockets import MAX_MESSAGE_BYTES
 from appapi_host.errors import HostError
@@ -26,7 +27,7 @@ from appapi_host.ocs import create_ocs_app
 from appapi_host.proxy import PROXY_PREFIXES, Proxy
 from exapp_sdk.errors import TransportError
 
-__all__ = ["LOOP", "bind", "create_app", "serve"]
+__all__ = ["LOOP", "MAX_HEAD_BYTES", "bind", "create_app", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ itself would take it."""
 
 _IP_FREEBIND: Final = 15
 """From Linux's `in.h`; Python names it from 3.14 on."""
+
+MAX_HEAD_BYTES: Final = 256 * 1024
+"""How long the head of a request may be; more than that only somebody sends who wants our memory.
+What arrives together with its first bytes is not counted."""
 
 GRACE_SECONDS: Final = 1
 """How long requests under way may go on when the server stops; whole seconds, as uvicorn has it."""
@@ -139,6 +144,46 @@ def bind(host: str, port: int, *, is_future: bool = False) -> socket.socket:
     return listener
 
 
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's, and stricter about the head of a request."""
+
+    _is_in_head = False
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse heads without end, which uvicorn would collect."""
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        if was_in_head and self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is there.
+
+        Raises:
+            ValueError: it names two hosts; answered with 400. Source: RFC 9112, 3.2.
+        """
+        self._is_in_head = False
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise ValueError("two hosts")
+        super().on_headers_complete()
+
+
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
+
+
 class _Server(uvicorn.Server):
     """Uvicorn as a task among others."""
 
@@ -189,6 +234,7 @@ async def serve(
         app,
         access_log=False,
         date_header=True,
+        http=_Protocol,
         lifespan="off",
         # Its messages are about connections, and a broken one is nothing to report; what goes wrong
         # in the application is on the bus or in our own log.

@@ -49,6 +49,9 @@ _NOT_ANSWERED: Final = frozenset(
     {b"aa-version", b"aa-request-id", b"ex-app-id", b"ex-app-version", b"authorization-app-api"}
 )
 
+_BODILESS: Final = frozenset({204, 304})
+_OF_BODY: Final = frozenset({b"content-length"})
+
 _NOT_CACHED: Final = frozenset({b"application/json", b"application/x-tar"})
 _CACHED: Final = f"private, max-age={CACHE_SECONDS}, must-revalidate".encode()
 _DEFAULTS: Final = (
@@ -147,6 +150,9 @@ def answer_headers(
     """
     named = [(name.lower(), value) for name, value in given]
     dropped = _NOT_PASSED_ON | _named_by_connection(named)
+    has_body = status not in _BODILESS
+    if not has_body:
+        dropped |= _OF_BODY  # a server believes it, and waits for what never comes
     if profile.adds_defaults:
         dropped |= _NOT_ANSWERED
     headers = [
@@ -158,7 +164,7 @@ def answer_headers(
     ]
     if not profile.adds_defaults:
         return headers
-    return _with_defaults(headers, path, user_id, has_body=status not in (204, 304))
+    return _with_defaults(headers, path, user_id, has_body=has_body)
 
 
 def _with_defaults(headers: HeaderList, path: str, user_id: str, *, has_body: bool) -> HeaderList:

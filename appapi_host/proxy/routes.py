@@ -84,7 +84,7 @@ def has_dot_segment(path: str) -> bool:
     if "%" not in path and "\\" not in path and "/." not in path and not path.startswith("."):
         return False  # as most are
     for _ in range(_MAX_DECODINGS):
-        if any(segment in (".", "..") for segment in _SEPARATORS.split(path)):
+        if any(segment in (".", "..") for segment in _segments(path)):
             return True
         decoded = unquote(path)
         if decoded == path:
@@ -102,4 +102,10 @@ def is_lifecycle_path(path: str) -> bool:
     if "%" in path:
         for _ in range(_MAX_DECODINGS):
             path = unquote(path)
-    return "/" + "/".join(filter(None, _SEPARATORS.split(path))).lower() in LIFECYCLE_PATHS
+    return "/" + "/".join(filter(None, _segments(path))).lower() in LIFECYCLE_PATHS
+
+
+def _segments(path: str) -> list[str]:
+    """The parts of a path, without the parameters that some servers take off: `/init;a=b`."""
+    parts = _SEPARATORS.split(path)
+    return [part.partition(";")[0] for part in parts] if ";" in path else parts

@@ -97,6 +97,9 @@ async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK, b"ok"),
         (b"HTTP/1.1 204 No Content\r\nX: y\r\n\r\n", b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", b""),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nnull", b""),
+        (OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"ok"),
+        (OK + b"\0 no HTTP", b"ok"),
     ],
 )
 async def test_body_ends_where_its_head_says(answer: bytes, body: bytes) -> None:
@@ -200,12 +203,28 @@ async def test_connections_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch)
     [
         (None, "closed the connection without a proper answer"),
         (b"HTTP/1.1 200", "closed the connection without a proper answer"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "closed the connection without a proper answer"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "closed the connection"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is no proper HTTP: Expected HTTP/"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nother",
+            "it answered 101, although nobody asked for another protocol",
+        ),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "it answered 101"),
+        (b"HTTP/1.1 700 ?\r\nContent-Length: 0\r\n\r\n", "it answered 700, which is no status"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "is no proper HTTP: Transfer-Encoding can't be present with Content-Length",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: x\r\n\r\n",
+            "is no proper HTTP: Missing expected LF",
+        ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", "closed the connection"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok", "closed the connection"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok", "no proper HTTP: Invalid character in"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok", "closed the connection"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n", "closed the connection"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n",
+            "is no proper HTTP: Invalid",
+        ),
         (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 300_000, "has more than 262144 bytes"),
     ],
 )

@@ -239,6 +239,8 @@ async def test_other_authorization_is_between_client_and_app() -> None:
         "/public/%252e%252e/x",
         "/public/..%5cadmin",
         "/public/./x",
+        "/public/..;/admin/x",
+        "/public/%2e%2e;a=b/admin/x",
         "/public/%2525252525252e",
     ],
 )
@@ -263,6 +265,10 @@ async def test_path_that_leads_elsewhere_is_refused(path: str) -> None:
         "/INIT",
         "/%2Finit",
         "/%5Cenabled",
+        "/init;a=b",
+        "/;/init",
+        "/init%3Ba",
+        "/enabled;/",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
@@ -276,7 +282,7 @@ async def test_browser_never_reaches_a_lifecycle_path(path: str, method: str) ->
 
 
 def test_honest_paths_are_not_refused() -> None:
-    for path in ("", "a/b", "a..b", "...", "initial", "x/init", "%", "a%2Fb", "100%25"):
+    for path in ("", "a/b", "a;b/c;..", "a..b", "...", "initial", "x/init", "%", "a%2Fb", "100%25"):
         assert not has_dot_segment(path)
         assert not is_lifecycle_path(path)
 
@@ -583,6 +589,15 @@ async def test_page_of_any_length_arrives() -> None:
 async def test_missing_content_type_is_guessed(path: str, status: int, seen: list[str]) -> None:
     async with web_stage(EchoApp(status=status), record=RECORD) as s:
         assert (await get(s, path)).values("content-type") == seen
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("base", [BASE, "/exapps/nc_py_api"])
+async def test_answer_without_a_body_has_no_length(status: int, base: str) -> None:
+    app = EchoApp(status=status, headers=[(b"content-length", b"200"), (b"etag", b"x")], body=b"")
+    async with web_stage(app, record=RECORD) as s:
+        answer = await raw_request(s.host, "GET", f"{base}/public")
+        assert (answer.values("content-length"), answer.values("etag")) == ([], ["x"])
 
 
 async def test_unreachable_app_is_500_with_its_cause() -> None:

@@ -362,45 +362,6 @@ async def test_answers_without_a_body_and_compressed_ones_pass() -> None:
         assert (await s.client.get("/status.php")).status_code == 200
 
 
-async def raw_exchange(port: int, request: bytes) -> bytes:
-    """Send bytes, and read until the server hangs up or has nothing more to say."""
-    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(request)
-        answer = b""
-        with anyio.move_on_after(0.5):
-            async for part in stream:
-                answer += part
-    return answer
-
-
-@pytest.mark.parametrize(
-    "smuggled",
-    [
-        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-        b"Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"X: a\rAUTHORIZATION-APP-API: x\r\n\r\n",
-        b"AUTHORIZATION-APP-API : x\r\n\r\n",
-    ],
-)
-async def test_smuggled_request_or_signature_does_not_reach_the_app(smuggled: bytes) -> None:
-    paths: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        paths.append(scope["path"])
-        signatures = [v for k, v in scope["headers"] if k == b"authorization-app-api"]
-        assert signatures == [b"OjEyMzQ1"]
-        await start(send, (b"content-length", b"0"))
-        await piece(send, b"", more=False)
-
-    async with live_stage(app) as s:
-        head = f"POST {PHP}/x HTTP/1.1\r\nHost: h\r\n".encode()
-        answer = await raw_exchange(s.port, head + smuggled)
-        assert set(paths) <= {"/x"}
-        assert b" 500 " not in answer
-        assert (await s.client.get("/status.php")).status_code == 200
-
-
 async def test_error_of_who_holds_the_host_is_not_lost_behind_its_connections() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await start(send, (b"content-length", b"0"))
@@ -410,41 +371,6 @@ async def test_error_of_who_holds_the_host_is_not_lost_behind_its_connections() 
         async with live_stage(app) as s:
             await s.client.get(f"{PHP}/x")  # leaves a connection that waits
             raise ZeroDivisionError
-
-
-async def test_recorded_order_of_headers_holds_on_the_wire() -> None:
-    received: list[bytes] = []
-
-    async def handle(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            received.append(await stream.receive())
-            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-
-    async def app(scope: Any, receive: Any, send: Any) -> None: ...
-
-    async with live_stage(app) as s, await anyio.create_tcp_listener(local_host="127.0.0.1") as own:
-        port = own.extra(anyio.abc.SocketAttribute.local_port)
-        await s.host.registry.apply("nc_py_api", lambda app: replace(app, port=port))
-        async with anyio.create_task_group() as group:
-            group.start_soon(own.serve, handle)
-            head = "Host: 127.0.0.1:8080\r\nUser-Agent: curl\r\nAccept: */*\r\nConnection: close"
-            request = f"GET {PHP}/public HTTP/1.1\r\n{head}\r\n\r\n"
-            assert b"hi" in await raw_exchange(s.port, request.encode())
-            group.cancel_scope.cancel()
-    lines = received[0].decode().split("\r\n")
-    assert lines[0] == "GET /public HTTP/1.1"
-    assert [line.partition(":")[0].lower() for line in lines[1:] if line] == [
-        "host",
-        "user-agent",
-        "accept",
-        "x-origin-ip",
-        "aa-version",
-        "ex-app-id",
-        "ex-app-version",
-        "authorization-app-api",
-        "aa-request-id",
-        "accept-language",
-    ]
 
 
 async def test_stopping_ends_streams_and_frees_the_port() -> None:
