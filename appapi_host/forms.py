@@ -117,10 +117,15 @@ class Forms:
         await self._values.set(
             form.app_id,
             str(field["id"]),
-            value if isinstance(value, str) else json.dumps(value),
+            value if isinstance(value, str) else _encoded(value),
             is_sensitive=bool(field.get("sensitive")),
             user_id="" if form.is_for_admins else user.user_id,
         )
+
+
+def _encoded(value: object) -> str:
+    """JSON as PHP writes it, because apps compare texts."""
+    return json.dumps(value, separators=(",", ":")).replace("/", "\\/")
 
 
 def _decoded(text: str) -> Any:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -19,13 +20,29 @@ from appapi_host.records import User
 from appapi_host.registry import Registry
 from appapi_host.throttling import LOGIN, Throttle
 
-__all__ = ["ADMIN_GROUP", "DEFAULT_USERS", "Users", "hash_password", "verify_password"]
+__all__ = [
+    "ADMIN_GROUP",
+    "DEFAULT_USERS",
+    "USER_ID_RULE",
+    "Users",
+    "hash_password",
+    "is_user_id",
+    "verify_password",
+]
 
 DEFAULT_USERS: Final = (
     User("admin", "Administrator", is_admin=True),
     User("user", "User"),
 )
 """Who is there without anybody adding them."""
+
+_USER_ID: Final = re.compile(r"[A-Za-z0-9 _.@'-]{1,64}")
+
+USER_ID_RULE: Final = (
+    "Only the following characters are allowed in an Login:"
+    ' "a-z", "A-Z", "0-9", spaces and "_.@-\'"'
+)
+"""What ids of users are made of, in Nextcloud's words."""
 
 ADMIN_GROUP: Final = "admin"
 """The group that is always there."""
@@ -41,6 +58,11 @@ _MADE_UP_SETTING: Final = "made_up_passwords"
 _DELETED_SETTING: Final = "deleted_default_user:"
 _MAX_PASSWORD: Final = 1024
 _CACHE_SIZE: Final = 256
+
+
+def is_user_id(text: str) -> bool:
+    """Whether a user may have that id."""
+    return _USER_ID.fullmatch(text) is not None and bool(text.strip(". "))
 
 
 def hash_password(text: str, *, cost: int = _COST) -> str:
@@ -202,6 +224,33 @@ class Users:
 
         await self._registry.write(add)
 
+    async def remove_member(self, group_id: str, user_id: str) -> None:
+        """Take a user out of a group; nothing happens to one who is not in it."""
+
+        def remove(connection: sqlite3.Connection) -> None:
+            if group_id == ADMIN_GROUP:
+                connection.execute("UPDATE users SET is_admin = 0 WHERE user_id = ?", (user_id,))
+            connection.execute(
+                "DELETE FROM memberships WHERE group_id = ? AND user_id = ?", (group_id, user_id)
+            )
+
+        await self._registry.write(remove)
+
+    async def remove_group(self, group_id: str) -> None:
+        """Delete a group; its members stay.
+
+        Raises:
+            NotFoundError: there is none of that id that could be deleted.
+        """
+
+        def remove(connection: sqlite3.Connection) -> None:
+            found = connection.execute("DELETE FROM groups WHERE group_id = ?", (group_id,))
+            if not found.rowcount:
+                raise NotFoundError(f"there is no group {group_id!r}")
+            connection.execute("DELETE FROM memberships WHERE group_id = ?", (group_id,))
+
+        await self._registry.write(remove)
+
     async def all(self) -> list[User]:
         """All users, sorted by id."""
         return await self._registry.users()
@@ -219,16 +268,36 @@ class Users:
         hashed = await anyio.to_thread.run_sync(hash_password, password)
         await self._registry.add_user(User(user_id, display_name or user_id, hashed))
 
+    async def rename(self, user_id: str, display_name: str) -> None:
+        """Give a user another name to be shown.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        await self._change(user_id, display_name=display_name)
+
+    async def set_password(self, user_id: str, password: str) -> None:
+        """Give a user another password, which ends their sessions.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        hashed = await anyio.to_thread.run_sync(hash_password, password)
+        await self._change(user_id, password_hash=hashed)
+
     async def switch(self, user_id: str, *, enabled: bool) -> None:
         """Let a user sign in, or not any more.
 
         Raises:
             NotFoundError: there is none of that id.
         """
+        await self._change(user_id, is_enabled=enabled)
+
+    async def _change(self, user_id: str, **changes: str | bool) -> None:
         user = await self._registry.user(user_id)
         if user is None:
             raise NotFoundError(f"there is no user {user_id!r}")
-        await self._registry.replace_user(replace(user, is_enabled=enabled))
+        await self._registry.replace_user(replace(user, **changes))  # type: ignore[arg-type]
 
     async def remove(self, user_id: str) -> None:
         """Delete a user, with all files.

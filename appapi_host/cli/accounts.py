@@ -3,7 +3,6 @@
 import getpass
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -14,11 +13,11 @@ import anyio.to_thread
 from appapi_host.cli.session import Session
 from appapi_host.cli.symfony import Argument, Command, Input, Option, UsageError, Value
 from appapi_host.errors import AlreadyExistsError, NotFoundError
+from appapi_host.users import USER_ID_RULE, is_user_id
 
 __all__ = ["COMMANDS", "show_fields"]
 
 _PASSWORD_VARIABLES: Final = ("NC_PASS", "OC_PASS")
-_USER_ID: Final = re.compile(r"[A-Za-z0-9 _.@'-]{1,64}")
 
 Fields = Mapping[str, object]
 
@@ -51,11 +50,8 @@ def _plain(fields: Fields, indent: str = "  ") -> list[str]:
 
 async def _add(session: Session, given: Input) -> int:
     user_id = given.arguments["uid"]
-    if not _USER_ID.fullmatch(user_id) or not user_id.strip(". "):
-        session.line(
-            "Error: Only the following characters are allowed in an Login:"
-            ' "a-z", "A-Z", "0-9", spaces and "_.@-\'"'
-        )
+    if not is_user_id(user_id):
+        session.line(f"Error: {USER_ID_RULE}")
         return 1
     async with session.host() as host:
         if await host.registry.user(user_id) is not None:

@@ -169,7 +169,7 @@ class Fuzz:
         for version in (1, 2) if self.sent % 5 == 0 else (1,):
             self._send(case, version)
         if self.sent % 50 == 0:
-            self._enable()
+            self._restore()
         if self.sent % 1000 == 0:
             sys.stderr.write(f"{self.sent:,} requests, {len(self.broken)} broken\n")
 
@@ -194,10 +194,14 @@ class Fuzz:
             return
         self.broken.append(f"{what}: {answer.status_code} {answer.text[:300]}")
 
-    def _enable(self) -> None:
-        """Enable the app again if a request has disabled it."""
-        url = f"{self.url}/ocs/v2.php/apps/app_api/api/v1/ex-app/{APP_ID}/enabled"
-        self.session.put(url, json={"enabled": 1}, auth=("admin", "admin"), timeout=LIMIT)
+    def _restore(self) -> None:
+        """Bring back the app and the user if a request has switched them off or deleted them."""
+        base, admin = f"{self.url}/ocs/v2.php", {"auth": ("admin", "admin"), "timeout": LIMIT}
+        enabled = f"{base}/apps/app_api/api/v1/ex-app/{APP_ID}/enabled"
+        self.session.put(enabled, json={"enabled": 1}, **admin)
+        user = {"userid": "user", "password": "user"}
+        self.session.post(f"{base}/cloud/users", json=user, **admin)
+        self.session.put(f"{base}/cloud/users/user/enable", **admin)
 
 
 def statuscode(answer: requests.Response) -> int:

@@ -65,12 +65,21 @@ POST /apps/app_api/api/v1/ex-app/request/nc_py_api route
 POST /apps/app_api/api/v1/ex-app/request/nc_py_api/ route
 POST /apps/app_api/api/v1/ex-app/request/nc_py_api/admin route
 GET /cloud/users
+POST /cloud/users userid
+PUT /cloud/users/nobody/enable
+PUT /cloud/users/nobody/disable
+DELETE /cloud/users/nobody
+POST /cloud/users/nobody/groups
+DELETE /cloud/users/nobody/groups
+POST /cloud/groups groupid
+DELETE /cloud/groups/none
 GET /cloud/apps
 """
 USER = """
 GET /cloud/user
 GET /cloud/user/fields
 GET /cloud/users/admin
+PUT /cloud/users/user key
 GET /cloud/groups
 GET /apps/notifications/api/v2/notifications
 GET /apps/notifications/api/v2/notifications/1

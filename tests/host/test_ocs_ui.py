@@ -121,7 +121,7 @@ async def test_values_that_people_enter_are_what_the_app_reads() -> None:
         await enter("form_personal", "model", "large", "user")
         stored = await s.host.values.get("nc_py_api")
         assert [(one.key, one.text, one.is_sensitive) for one in stored] == [
-            ("model", '["a", "b"]', False),
+            ("model", '["a","b"]', False),
             ("token", "s3cr3t", True),
         ]
         [mine] = await s.host.values.get("nc_py_api", user_id="user")

@@ -130,7 +130,7 @@ async def test_what_was_entered_is_what_the_app_reads() -> None:
             "size": "large",
             "kind": "large",
             "list": '["b"]',
-            "marks": '{"small": true, "large": true}',
+            "marks": '{"small":true,"large":true}',
         }
         assert await stored(s) == expected
         # And the page shows it, but for what is sensitive, which stays if it is left empty.

@@ -483,8 +483,8 @@ async def test_setting_is_where_the_app_reads_it(appapi_host: TestHost) -> None:
         ({"id": "it", "type": "checkbox"}, "true"),
         ({"id": "it", "type": "multi-select", "options": [{"name": "A", "value": "a"}]}, '["a"]'),
         (
-            {"id": "it", "type": "multi-checkbox", "options": [{"name": "A", "value": "a"}, "b"]},
-            '{"a": false, "b": true}',
+            {"id": "it", "type": "multi-checkbox", "options": [{"name": "A", "value": "a"}, "ü/"]},
+            '{"a":false,"\\u00fc\\/":true}',
         ),
     ],
 )
