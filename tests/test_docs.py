@@ -63,6 +63,10 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 WITH_CODE = [page for page in PAGES if blocks(page)]
 
 
+WITHOUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "schemathesis")]
+"""What our own suite needs, readers do not have, and takes most of the time of a start."""
+
+
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     modules = []
@@ -80,7 +84,7 @@ def test_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         "[pytest]\npythonpath = .\nanyio_mode = auto\nfilterwarnings = error\n", encoding="utf-8"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", *WITHOUT, str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         check=False,
