@@ -219,6 +219,15 @@ class Documents:
                     "DELETE FROM documents WHERE kind = ? AND app_id = ?", (row["kind"], app_id)
                 )
 
+    def forget_user(self, user_id: str) -> None:
+        """Delete what is kept for a user who is no longer there: preferences, notifications, tasks.
+
+        Whoever gets the same id later is somebody else.
+        """
+        self._connection.execute(
+            "DELETE FROM documents WHERE user_id = ? AND user_id != ''", (user_id,)
+        )
+
     def add_file(self, content: bytes) -> int:
         """Store bytes; returns their number, which is at least `FIRST_FILE`."""
         cursor = self._connection.execute("INSERT INTO files (content) VALUES (?)", (content,))

@@ -102,7 +102,7 @@ class Host:
         self.bus = bus or EventBus()
         self.throttle = Throttle(is_on=settings.is_throttling)
         self.users = Users(registry, self.throttle)
-        self.users.when_removed = self._forget_files
+        self.users.when_removed = self._forget_user
         self.sessions = Sessions(registry, now=now)
         self.documents = DocumentStore(registry)
         self.values = Values(
@@ -165,7 +165,8 @@ class Host:
             listener=self.webhooks.happened,
         )
 
-    async def _forget_files(self, user_id: str) -> None:
+    async def _forget_user(self, user_id: str) -> None:
+        await self.documents.write(lambda documents: documents.forget_user(user_id))
         await self.files.forget(user_id)
 
     async def _close_files(self) -> None:

@@ -111,3 +111,21 @@ async def test_user_with_an_address_for_a_password_cannot_sign_in() -> None:
         assert await done(s, "POST", "/cloud/users", **given) == {"id": "bob"}
         assert await s.host.users.authenticate("bob", "") is None
         assert (await s.data("GET", "/cloud/user", user_id="bob"))["id"] == "bob"
+
+
+async def test_who_gets_the_id_of_a_deleted_user_finds_nothing_of_theirs() -> None:
+    async with web_stage() as s:
+        preference = "/apps/app_api/api/v1/ex-app/preference"
+        for user_id in ("user", "admin"):
+            given = {"configKey": "key", "configValue": "mine", "sensitive": 1}
+            await s.data("POST", preference, json=given, user_id=user_id)
+        status = {"statusType": "dnd"}
+        path = "/apps/user_status/api/v1/user_status"
+        await s.data("PUT", f"{path}/status", json=status, user_id="user")
+        await done(s, "DELETE", "/cloud/users/user")
+        await done(s, "POST", "/cloud/users", userid="user", password="new")
+        asked = {"json": {"configKeys": ["key"]}}
+        assert await s.data("POST", f"{preference}/get-values", user_id="user", **asked) == []
+        [kept] = await s.data("POST", f"{preference}/get-values", user_id="admin", **asked)
+        assert kept["configvalue"] == "mine"
+        assert (await s.data("GET", path, user_id="user"))["status"] == "offline"
