@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["TriggerOptions", "show_more", "trigger"]
 
 _SHOWN_LINES: Final = 200
-_NAMES: Final = {
-    "file-action": "trigger_file_action",
-    "setting": "trigger_setting",
-    "talk": "trigger_talk",
-    "task": "trigger_task",
-    "webhook": "trigger_webhook",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +27,7 @@ class TriggerOptions:
     """What was asked for on the command line.
 
     Args:
-        what: one of `_NAMES`.
+        what: a verb; `file-action` is the function `trigger_file_action`.
         app_id: the app.
         data_dir: of `serve`; what `run` has installed is below it.
         arguments: for the function of `appapi_host.triggers`.
@@ -73,7 +66,8 @@ def trigger(options: TriggerOptions, out: TextIO, err: TextIO) -> int:
 async def _run(options: TriggerOptions, console: Console) -> "Outcome":
     from appapi_host import triggers
 
-    work: Callable[..., Awaitable[Outcome]] = getattr(triggers, _NAMES[options.what])
+    name = f"trigger_{options.what.replace('-', '_')}"
+    work: Callable[..., Awaitable[Outcome]] = getattr(triggers, name)
     async with opened(await place_of_app(options.data_dir, options.app_id)) as host:
         arguments = dict(options.arguments)
         paths, mime = arguments.pop("paths", ()), arguments.pop("mime", None)

@@ -3,17 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 from appapi_host.cli.common import DATA_DIR_VARIABLE, default_data_dir
 
 __all__ = ["trigger_group"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _TASK_SECONDS: Final = 60.0
 _TALK_SECONDS: Final = 5.0
@@ -63,121 +61,126 @@ def _files(
     return found
 
 
-def _shared(function: _F) -> _F:
-    """What all of them have: the app, who acts, and where the state is."""
-    for decorate in (
-        click.argument("app_id", metavar="APPID"),
-        click.option("--user", "user_id", metavar="USER", help="Who does it."),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path, file_okay=False),
-            envvar=DATA_DIR_VARIABLE,
-            help=f"Where the state is kept; also {DATA_DIR_VARIABLE}.",
-        ),
-    ):
-        function = decorate(function)
-    return function
+def _option(*names: str, help: str, **more: Any) -> click.Option:  # noqa: A002  # as click has it
+    return click.Option(names, help=help, **more)
 
 
-def _set_off(what: str, command: tuple[str, ...] | None, options: dict[str, Any]) -> int:
+def _wait(seconds: float, what: str) -> click.Option:
+    return _option(
+        "--wait",
+        "seconds",
+        type=click.FloatRange(min=0),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help=f"How long to wait for {what}.",
+    )
+
+
+@click.pass_obj
+def _set_off(command: tuple[str, ...] | None, /, *, what: str, **options: Any) -> int:
     if command is not None:
         raise click.UsageError("trigger starts no command; `--` belongs to run.")
     from appapi_host.cli.trigger import TriggerOptions, trigger
 
+    if "files" in options:
+        options["values"] |= options.pop("files")
     data_dir: Path | None = options.pop("data_dir")
     app_id: str = options.pop("app_id")
     place = data_dir.expanduser().absolute() if data_dir else default_data_dir(os.environ)
     return trigger(TriggerOptions(what, app_id, place, options), sys.stdout, sys.stderr)
 
 
-@trigger_group.command("file-action", short_help="Click an action in the menu of a file.")
-@_shared
-@click.option("--name", help="Which action, if the app has several.")
-@click.option(
-    "--file", "paths", multiple=True, metavar="PATH", help="On which file; may be repeated."
+def _verb(what: str, short: str, long: str, *own: click.Option) -> click.Command:
+    """One of the things that can be set off.
+
+    Args:
+        what: its name.
+        short: for the list of all.
+        long: for its own help.
+        own: options besides the app, who acts, and where the state is.
+    """
+    shared = (
+        click.Argument(["app_id"], metavar="APPID"),
+        _option("--user", "user_id", metavar="USER", help="Who does it."),
+        _option(
+            "--data-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar=DATA_DIR_VARIABLE,
+            help=f"Where the state is kept; also {DATA_DIR_VARIABLE}.",
+        ),
+    )
+    return click.Command(
+        what,
+        params=[*shared, *own],
+        callback=partial(_set_off, what=what),
+        short_help=short,
+        help=long,
+    )
+
+
+_VERBS: Final = (
+    _verb(
+        "file-action",
+        "Click an action in the menu of a file.",
+        "Click an action of the app APPID on a file, by default on a sample of its type.",
+        _option("--name", help="Which action, if the app has several."),
+        _option(
+            "--file", "paths", multiple=True, metavar="PATH", help="On which file; may be repeated."
+        ),
+        _option("--mime", help="Type of the files, instead of what their names say."),
+    ),
+    _verb(
+        "task",
+        "Have the app do a task.",
+        "Schedule a task for the app APPID and wait for its result.",
+        _option("--provider", metavar="ID", help="Which provider, if the app has several."),
+        _option(
+            "--input",
+            "values",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=_pairs,
+            help="An input; may be repeated.",
+        ),
+        _option(
+            "--input-file",
+            "files",
+            multiple=True,
+            metavar="KEY=PATH",
+            callback=_files,
+            help="An input that is a file; may be repeated.",
+        ),
+        _wait(_TASK_SECONDS, "the result"),
+    ),
+    _verb(
+        "talk",
+        "Say something to a bot.",
+        "Say something to a bot of the app APPID, and show what it says.",
+        _option("--bot", "route", metavar="ROUTE", help="Which bot, if the app has several."),
+        _option("--message", default="Hello", show_default=True, help="What is said."),
+        _option("--conversation", default="n3xtc10ud", show_default=True, help="Its token."),
+        _wait(_TALK_SECONDS, "what the bot says"),
+    ),
+    _verb(
+        "webhook",
+        "Have something happen that the app listens to.",
+        "Tell the webhooks of the app APPID that something happened; `--user ''` is nobody.",
+        _option(
+            "--event",
+            metavar="CLASS",
+            help="What, if the app listens to several; the last part of the name will do.",
+        ),
+        _option("--data", callback=_json, metavar="JSON", help="Members of the event."),
+    ),
+    _verb(
+        "setting",
+        "Enter a value in a form of the app.",
+        "Enter a value in a form of the app APPID, as a person does among the settings.",
+        _option("--form", metavar="ID", help="Which form, if the app has several."),
+        _option("--field", metavar="ID", help="Which field.  [default: the first]"),
+        _option("--value", help="What is entered."),
+    ),
 )
-@click.option("--mime", help="Type of the files, instead of what their names say.")
-@click.pass_obj
-def _file_action(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Click an action of the app APPID on a file, by default on a sample of its type."""
-    return _set_off("file-action", command, options)
-
-
-@trigger_group.command("task", short_help="Have the app do a task.")
-@_shared
-@click.option("--provider", metavar="ID", help="Which provider, if the app has several.")
-@click.option(
-    "--input",
-    "values",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=_pairs,
-    help="An input; may be repeated.",
-)
-@click.option(
-    "--input-file",
-    "files",
-    multiple=True,
-    metavar="KEY=PATH",
-    callback=_files,
-    help="An input that is a file; may be repeated.",
-)
-@click.option(
-    "--wait",
-    "seconds",
-    type=click.FloatRange(min=0),
-    default=_TASK_SECONDS,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the result.",
-)
-@click.pass_obj
-def _task(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Schedule a task for the app APPID and wait for its result."""
-    options["values"] |= options.pop("files")
-    return _set_off("task", command, options)
-
-
-@trigger_group.command("talk", short_help="Say something to a bot.")
-@_shared
-@click.option("--bot", "route", metavar="ROUTE", help="Which bot, if the app has several.")
-@click.option("--message", default="Hello", show_default=True, help="What is said.")
-@click.option("--conversation", default="n3xtc10ud", show_default=True, help="Its token.")
-@click.option(
-    "--wait",
-    "seconds",
-    type=click.FloatRange(min=0),
-    default=_TALK_SECONDS,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for what the bot says.",
-)
-@click.pass_obj
-def _talk(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Say something to a bot of the app APPID, and show what it says."""
-    return _set_off("talk", command, options)
-
-
-@trigger_group.command("webhook", short_help="Have something happen that the app listens to.")
-@_shared
-@click.option(
-    "--event",
-    metavar="CLASS",
-    help="What, if the app listens to several; the last part of the name will do.",
-)
-@click.option("--data", callback=_json, metavar="JSON", help="Members of the event.")
-@click.pass_obj
-def _webhook(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Tell the webhooks of the app APPID that something happened; `--user ''` is nobody."""
-    return _set_off("webhook", command, options)
-
-
-@trigger_group.command("setting", short_help="Enter a value in a form of the app.")
-@_shared
-@click.option("--form", metavar="ID", help="Which form, if the app has several.")
-@click.option("--field", metavar="ID", help="Which field.  [default: the first]")
-@click.option("--value", help="What is entered.")
-@click.pass_obj
-def _setting(command: tuple[str, ...] | None, /, **options: Any) -> int:
-    """Enter a value in a form of the app APPID, as a person does among the settings."""
-    return _set_off("setting", command, options)
+for _each in _VERBS:
+    trigger_group.add_command(_each)
