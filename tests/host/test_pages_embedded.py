@@ -3,19 +3,20 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 
 from appapi_host.events import Direction
 from appapi_host.identity import cookie_name
-from appapi_host.records import AccessLevel, Route
+from appapi_host.records import AccessLevel, Route, User
 from appapi_host.sessions import is_valid_token
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.browsing import cookie_attributes, sign_in
-from tests.host.web_stage import EchoApp, WebStage, raw_request, web_stage
+from tests.host.web_stage import APP, EchoApp, WebStage, raw_request, web_stage
 
 UI = "/apps/app_api/api/v1/ui"
 PAGE = "/index.php/apps/app_api/embedded/nc_py_api/main"
@@ -261,3 +262,26 @@ async def test_head_is_answered_like_get() -> None:
             s.host, "HEAD", PAGE, [("Authorization", f"Basic {credentials}")]
         )
         assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_no_name_and_no_state_becomes_part_of_the_page() -> None:
+    evil = "\"><script>alert(1)</script>'onload=x"
+    async with web_stage(record=replace(APP, name=evil)) as s:
+        await register(s, displayName=evil, icon=evil)
+        await s.host.registry.add_user(User("x<b>\"'", display_name=evil))
+        state = OF_MAIN | {"key": evil[:60], "value": {evil: evil}}
+        await s.data("POST", f"{UI}/initial-state", json=state)
+        for kind in ("script", "style"):
+            await s.data("POST", f"{UI}/{kind}", json=OF_MAIN | {"path": f"x/{evil}"})
+        field = {"id": evil, "title": evil, "type": "text", "default": evil, "placeholder": evil}
+        form = {"id": "f", "priority": 1, "section_type": "personal", "section_id": "s"}
+        form |= {"title": evil, "description": evil, "fields": [field]}
+        await s.data("POST", f"{UI}/settings", json={"formScheme": form})
+        targets = (PAGE, "/", "/settings", f"{PAGE}{quote(evil)}", f"/{quote(evil)}")
+        for path in (*targets, f"{PROXY}{quote(evil)}/x", f"/exapps/{quote(evil)}"):
+            text = (await page_of(s, path)).text
+            assert "<script>" not in text, path
+            assert '">alert' not in text, path
+            assert "'onload" not in text, path
+        login = await s.client.get("/login", params={"redirect_url": f"/{evil}"})
+        assert "<script>" not in login.text
