@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from appapi_host.errors import InfoError
-from appapi_host.patterns import is_valid
+from appapi_host.patterns import PatternExhausted, is_valid, starts_with
 from appapi_host.records import AccessLevel, Route
 
 __all__ = [
@@ -46,6 +46,9 @@ MAX_PROBLEMS: Final = 50
 _SEMANTIC_VERSION: Final = re.compile(r"\d+\.\d+\.\d+(-[\w.-]+)?(\+[\w.-]+)?", re.ASCII)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Would end a header or a line, or cannot be stored at all."""
+
+_FOR_THE_HOST: Final = ("/heartbeat", "/init", "/enabled", "/trigger", "/setup_checks")
+"""Paths that the host calls by itself, and users have no business with."""
 
 _MATCHES_ALL: Final = frozenset({".*", "^.*", ".*$", "^.*$", "^/.*", "^/.*$", "/.*"})
 
@@ -528,6 +531,22 @@ def _warn_about_pattern(route: Route, given: object, report: Report) -> None:
             f"route {route.url!r} opens everything to {route.access_level.name}, also"
             " /init, /enabled and pages for administrators",
         )
+        return
+    opened = [path for path in _FOR_THE_HOST if _is_opened(path, route.url)]
+    if opened and route.access_level is not AccessLevel.ADMIN:
+        report.warning(
+            given,
+            f"route {route.url[:64]!r} matches {', '.join(opened)}, which only the host should"
+            f" call; AppAPI lets {route.access_level.name} through",
+        )
+
+
+def _is_opened(path: str, pattern: str) -> bool:
+    """Whether AppAPI's proxy finds a pattern in a path: also without the slash, in either case."""
+    try:
+        return any(starts_with(text, pattern, ignores_case=True) for text in (path, path[1:]))
+    except PatternExhausted:
+        return False
 
 
 def read_roles(value: object, report: Report) -> tuple[ServiceRole, ...]:

@@ -267,6 +267,13 @@ def test_of_several_names_the_one_without_language_counts(names: str, expected: 
         ),
         (
             lambda: routes(
+                r"<route><url>^\/?(tri|en|set_).*</url><verb>POST</verb>"
+                "<access_level>PUBLIC</access_level></route>"
+            ),
+            "matches /enabled, /trigger, which only the host should call; AppAPI lets PUBLIC",
+        ),
+        (
+            lambda: routes(
                 "<route><url>^/(</url><verb>GET</verb><access_level>USER</access_level></route>"
             ),
             "no regular expression",
