@@ -64,6 +64,7 @@ SAID_BY_ENGINES = [
     (404, "network", "network nosuchnet not found"),
     (500, "device", 'could not select device driver "nvidia" with capabilities: …'),
     (500, "device", "error gathering device information while adding custom device …"),
+    (500, "device", "container create: stat /dev/kfd: no such file or directory"),
     (400, "mount", "invalid mount config: bind source path does not exist: /nowhere"),
     (409, "name-taken", 'The container name "/nc_app_x" is already in use by container …'),
     (400, "command", 'exec: "run": executable file not found in $PATH'),

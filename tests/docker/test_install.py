@@ -291,8 +291,9 @@ async def test_output_of_a_container_is_followed_to_its_end(
     assert "switched /enabled?enabled=0" in lines
 
 
+@pytest.mark.parametrize("user", ["root", "1000:1000"])
 async def test_app_trusts_what_this_machine_trusts(
-    stage: Stage, make_image: MakeImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, make_image: MakeImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str
 ) -> None:
     authority = Authority(tmp_path / "authority")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
@@ -303,7 +304,8 @@ async def test_app_trusts_what_this_machine_trusts(
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         await stage.daemon()
-        await stage.host.host.register(stage.info(make_image()), daemon="docker")
+        image = make_image("init", f"USER {user}", name=f"user-{user[:4]}")
+        await stage.host.host.register(stage.info(image), daemon="docker")
         code = (
             "import socket, ssl; c = ssl.create_default_context(); "
             f"s = c.wrap_socket(socket.create_connection(('127.0.0.1', {server.server_port})),"

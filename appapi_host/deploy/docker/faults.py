@@ -263,7 +263,7 @@ ENGINE_FAULTS: Final = (
     Fault(
         "device",
         r"could not select device driver.*|error gathering device information.*|unresolvable CDI"
-        r"|nvidia-container",
+        r"|nvidia-container|stat /dev/\S+: no such file",
         "the engine has no such compute device: {said}",
         "install its driver and container toolkit on the machine of the engine, or register the "
         "daemon with --compute_device cpu",
