@@ -77,6 +77,11 @@ class Stage:
     def state(self, name: str = CONTAINER) -> str:
         return str(self.inspect(name)["State"]["Status"])
 
+    async def runs(self, command: str) -> str:
+        """What a shell in the container prints."""
+        words = ("exec", CONTAINER, "sh", "-c", command)
+        return await anyio.to_thread.run_sync(self.engine.docker, *words)
+
     def containers(self) -> list[str]:
         return self.engine.docker("ps", "--all", "--format", "{{.Names}}").split()
 
@@ -128,6 +133,12 @@ async def test_app_is_installed_switched_updated_and_removed(
     assert stage.inspect()["Id"] == found["Id"]
     output = await host.last_output(APP)
     assert output.count("switched /enabled?enabled=1") == 2
+    await stage.runs("echo kept > $APP_PERSISTENT_STORAGE/data")
+
+    before = stage.inspect()["State"]["StartedAt"]
+    with pytest.raises(DeployError, match="no image could be had"):
+        await host.update(stage.info("nowhere", "1.1.0"))
+    assert stage.inspect()["State"]["StartedAt"] == before, "pulled first, so it was not stopped"
 
     updated = await host.update(stage.info(image, "1.1.0"))
     assert (updated.state, updated.version, updated.port) == (State.ENABLED, "1.1.0", app.port)
@@ -137,10 +148,12 @@ async def test_app_is_installed_switched_updated_and_removed(
     assert again["Config"]["Labels"]["org.nextcloud.appapi.version"] == "1.1.0"
     secret = next(word for word in found["Config"]["Env"] if word.startswith("APP_SECRET="))
     assert secret in again["Config"]["Env"]
+    assert await stage.runs("cat $APP_PERSISTENT_STORAGE/data") == "kept"
 
     await host.unregister(APP)
     assert (stage.containers(), stage.volumes()) == ([], [VOLUME])
     await host.register(stage.info(image), daemon="docker")
+    assert await stage.runs("cat $APP_PERSISTENT_STORAGE/data") == "kept"
     await host.unregister(APP, rm_data=True)
     assert (stage.containers(), stage.volumes()) == ([], [])
 
@@ -311,9 +324,7 @@ async def test_app_trusts_what_this_machine_trusts(
             f"s = c.wrap_socket(socket.create_connection(('127.0.0.1', {server.server_port})),"
             "server_hostname='localhost'); print(s.version())"
         )
-        said = await anyio.to_thread.run_sync(
-            stage.engine.docker, "exec", CONTAINER, "python3", "-c", code
-        )
+        said = await stage.runs(f'python3 -c "{code}"')
         server.shutdown()
     assert said.startswith("TLS")
     assert "1 certificates of this machine installed in the image" in stage.notices()

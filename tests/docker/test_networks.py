@@ -3,14 +3,16 @@
 import json
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
 from appapi_host.errors import HostError
+from appapi_host.info_xml import AppInfo
 from appapi_host.testing import TestHost, live_host
-from tests.docker.engines import free_network, free_port
+from tests.docker.engines import DockerEngine, free_network, free_port
 from tests.docker.reach import (
     TLSEngine,
     docker_daemon,
@@ -109,7 +111,11 @@ async def test_network_that_does_not_exist_is_named_before_anything_is_made(
 
 
 async def test_daemons_of_one_host_serve_at_once(
-    host: TestHost, tls_engine: TLSEngine, network: str
+    host: TestHost,
+    tls_engine: TLSEngine,
+    network: str,
+    engine: DockerEngine,
+    pulled_info: AppInfo,
 ) -> None:
     socket = tls_engine.engine.socket
     address = f"127.0.0.1:{tls_engine.port}"
@@ -117,16 +123,19 @@ async def test_daemons_of_one_host_serve_at_once(
         docker_daemon(host, socket, "one", net="bridge"),
         docker_daemon(host, address, "two", net=NETWORK, protocol="https", tls=tls_engine.tls()),
         docker_daemon(host, socket, "three"),
+        docker_daemon(host, engine.socket, "another engine", net="bridge"),
     ]
     async with (
         installed(host, daemons[0], plain_info("first")) as first,
         installed(host, daemons[1], plain_info("second")) as second,
         installed(host, daemons[2], plain_info("third")) as third,
+        installed(host, daemons[3], replace(pulled_info, id="fourth")) as fourth,
     ):
-        for app in (first, second, third):
+        for app in (first, second, third, fourth):
             assert (await app.get("/x")).status_code == 200
+        assert engine.docker("ps", "--format", "{{.Names}}") == "nc_app_fourth"
         assert sorted(tls_engine.names()) == ["nc_app_first", "nc_app_second", "nc_app_third"]
-    assert sum("listens on" in text and "as well" in text for text in notices(host)) == 2
+    assert sum("listens on" in text and "as well" in text for text in notices(host)) == 3
 
 
 async def test_two_hosts_on_one_engine_leave_each_other_alone(
