@@ -10,37 +10,24 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs
 
-from wsgidav.dav_error import DAVError, get_http_status_string
-from wsgidav.dav_provider import DAVProvider
+from wsgidav.dav_error import get_http_status_string
 from wsgidav.request_server import RequestServer
 
+from appapi_host.files.answers import XML_TYPE, Headers
 from appapi_host.files.archive import ARCHIVES, archive, chosen
 from appapi_host.files.node_resources import FolderResource, node_resource
 from appapi_host.files.nodes import not_found, split_path
 from appapi_host.files.properties import http_date
-from appapi_host.files.refusals import Refusal, translated
-from appapi_host.files.resources import Collection, Resource
+from appapi_host.files.refusals import Refusal
+from appapi_host.files.resources import Resource
 from appapi_host.files.search import filtered, parse_search
-from appapi_host.files.systemtags import find_relation, find_tag
-from appapi_host.files.trashbin import find_trashed
-from appapi_host.files.uploads import find_upload
-from appapi_host.files.versions import find_version
+from appapi_host.files.tree import Tree, destination, find_resource
 from appapi_host.files.work import Environ, Target, work_of
-from appapi_host.files.xml import DAV, Element, Multistatus, clean, render_error
+from appapi_host.files.xml import DAV, Element, Multistatus
 
-__all__ = [
-    "BLOCK_BYTES",
-    "METHODS",
-    "SERVED",
-    "XML_METHODS",
-    "Requests",
-    "Tree",
-    "destination",
-    "find_resource",
-    "render",
-]
+__all__ = ["BLOCK_BYTES", "METHODS", "XML_METHODS", "Requests"]
 
 # It logs what it refuses, with tracebacks; what matters of that is in the host's own output.
 logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
@@ -66,97 +53,10 @@ METHODS: Final = (
 XML_METHODS: Final = frozenset({"PROPFIND", "PROPPATCH", "SEARCH", "REPORT"})
 """Methods whose body, if there is one, is XML."""
 
-Headers = list[tuple[str, str]]
 StartResponse = Callable[[str, Headers], object]
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:[0-9]+-[0-9]*|-[0-9]+)", re.IGNORECASE)
 _MULTISTATUS: Final = "207 Multi-Status"
-_XML_TYPE: Final = "application/xml; charset=utf-8"
-
-
-class Tree(DAVProvider):
-    """Finds the resource of a path."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.verbose = 0
-
-    def get_resource_inst(self, path: str, environ: Environ) -> Resource | None:
-        """The resource of a path, None if there is none."""
-        return find_resource(environ, split_path(path))
-
-
-def find_resource(environ: Environ, names: tuple[str, ...]) -> Resource | None:
-    """The resource of a path, None if there is none, or if it is another user's."""
-    work = work_of(environ)
-    user_id = work.owner.user_id
-    if not names:
-        return Collection(
-            environ,
-            (),
-            lambda: (
-                found
-                for name in (*_OF_USERS, "systemtags")
-                if (found := find_resource(environ, (name,)))
-            ),
-        )
-    if names[0] == "systemtags":
-        return find_tag(environ, names)
-    if names[0] == "systemtags-relations":
-        return find_relation(environ, names)
-    find = _OF_USERS.get(names[0])
-    if find is None:
-        return None
-    if len(names) == 1:
-        return Collection(environ, names, lambda: iter(_present(find(environ, (*names, user_id)))))
-    return find(environ, names) if names[1] == user_id else None
-
-
-def _present(resource: Resource | None) -> list[Resource]:
-    return [] if resource is None else [resource]
-
-
-def _find_file(environ: Environ, names: tuple[str, ...]) -> Resource | None:
-    work = work_of(environ)
-    node = work.store.find(work.owner.user_id, names[2:])
-    return None if node is None else node_resource(environ, names, node)
-
-
-_OF_USERS: Final = {
-    "files": _find_file,
-    "trashbin": find_trashed,
-    "uploads": find_upload,
-    "versions": find_version,
-}
-"""First part of a path → what finds the rest, all of the user whom the second part names."""
-
-SERVED: Final = frozenset({*_OF_USERS, "systemtags", "systemtags-relations"})
-"""First parts of the paths of this host; the real one has calendars, comments and more."""
-
-
-def destination(header: str, base: str, legacy: tuple[str, ...]) -> tuple[str, ...]:
-    """The path that a `Destination` header names.
-
-    Which host it names does not matter: apps reach this one under names of their own.
-
-    Args:
-        header: an absolute URL, or its path.
-        base: the part of the URL in front of the path, of the request itself.
-        legacy: what comes in front of a path below `/remote.php/webdav`.
-
-    Raises:
-        Refusal: it leads elsewhere.
-    """
-    try:
-        path = urlsplit(header, allow_fragments=False).path
-        text = unquote_to_bytes(path).decode()
-    except ValueError:
-        raise Refusal(400, "The destination is no URL") from None
-    text = text.removeprefix("/index.php")
-    for root, prefix in (("/remote.php/dav", ()), ("/remote.php/webdav", legacy)):
-        if text == root or text.startswith(f"{root}/"):
-            return (*prefix, *split_path(text[len(root) :]))
-    raise Refusal(403, f"Requested uri ({text}) is out of base uri ({base}/)")
 
 
 class Requests(RequestServer):
@@ -297,7 +197,7 @@ class Requests(RequestServer):
         return self._multistatus(answer.render(), start_response)
 
     def _multistatus(self, body: bytes, start_response: StartResponse) -> list[bytes]:
-        headers = [("Content-Type", _XML_TYPE), ("Content-Length", str(len(body)))]
+        headers = [("Content-Type", XML_TYPE), ("Content-Length", str(len(body)))]
         start_response(_MULTISTATUS, [*headers, ("Vary", "Brief,Prefer"), ("DAV", "1, 3")])
         return [body]
 
@@ -391,90 +291,3 @@ def _add(answer: Multistatus, resource: Resource, names: Sequence[str] | None) -
     found = {name: value for name, value in values.items() if value is not None}
     missing = [] if names is None else [name for name in values if name not in found]
     answer.add(resource.get_href(), found, {"404 Not Found": missing})
-
-
-def render(server: Requests, environ: Environ) -> tuple[int, Headers, Iterable[bytes], str]:
-    """Answer a request, whatever it is.
-
-    Returns:
-        Status, headers, pieces of the body, and why it was refused, for the host's own output.
-    """
-    work = work_of(environ)
-    started: list[tuple[str, Headers]] = []
-
-    def start_response(status: str, headers: Headers, _error: object = None) -> None:
-        started.append((status, headers))
-
-    try:
-        with translated():
-            pieces = iter(server(environ, start_response))
-            first = next(pieces, b"")
-    except (DAVError, Refusal) as error:
-        return _refused(error, environ)
-    status, headers = started[0]
-    code = int(status[:3])
-    if code in (200, 206) and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-        return code, headers, _chained(first, pieces), ""
-    body = b"".join((first, *pieces))
-    if code == 207 and environ["REQUEST_METHOD"] == "PROPPATCH":
-        body = _prefixed(body)
-        headers = [("Content-Type", _XML_TYPE), ("Content-Length", str(len(body)))]
-    elif code != 207:
-        # The library says in HTML that all is well.
-        kept = [pair for pair in headers if pair[0] not in ("Content-Type", "Content-Length")]
-        body, headers = b"", [*kept, ("Content-Length", "0")]
-    return code, [*headers, *work.headers], [body], ""
-
-
-def _chained(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        yield first
-        yield from pieces
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def _refused(
-    error: DAVError | Refusal, environ: Environ
-) -> tuple[int, Headers, Iterable[bytes], str]:
-    refusal = _as_refusal(error) if isinstance(error, DAVError) else error
-    if refusal.status == 304:
-        return 304, [], [], ""
-    body = render_error(refusal.exception, refusal.message)
-    headers = [("Content-Type", _XML_TYPE), ("Content-Length", str(len(body)))]
-    if refusal.status == 416 and isinstance(error, DAVError):
-        headers += error.add_headers or []
-    shown = b"" if environ["REQUEST_METHOD"] == "HEAD" else body
-    return refusal.status, headers, [shown], refusal.note
-
-
-def _as_refusal(error: DAVError) -> Refusal:
-    """What the library made of an error, unmade if it was one of ours."""
-    if error.src_exception is not None:
-        try:
-            with translated():
-                raise error.src_exception
-        except Refusal as refusal:
-            return refusal
-    return Refusal(error.value, error.context_info or get_http_status_string(error))
-
-
-def _prefixed(body: bytes) -> bytes:
-    """The library's answer to a property update, with the prefixes of the real server."""
-    root, _ = clean(body)
-    answer = Multistatus()
-    for response in root.iterfind(f"{DAV}response"):
-        href = response.findtext(f"{DAV}href") or ""
-        found: dict[str, str] = {}
-        others: dict[str, list[str]] = {}
-        for propstat in response.iterfind(f"{DAV}propstat"):
-            status = (propstat.findtext(f"{DAV}status") or "").removeprefix("HTTP/1.1 ")
-            names = [prop.tag for prop in propstat.iterfind(f"{DAV}prop/*")]
-            if status.startswith("200"):
-                found |= dict.fromkeys(names, "")
-            else:
-                others[status] = names
-        answer.add(href, found, others)
-    return answer.render()

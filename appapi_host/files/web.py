@@ -17,19 +17,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from appapi_host.callers import Caller, claimed_app, identify_caller, tell_unserved
 from appapi_host.events import Direction, Exchange, masked_headers
+from appapi_host.files.answers import render
 from appapi_host.files.nodes import split_path
 from appapi_host.files.properties import Owner
 from appapi_host.files.refusals import Refusal
-from appapi_host.files.requests import (
-    BLOCK_BYTES,
-    METHODS,
-    SERVED,
-    XML_METHODS,
-    Requests,
-    Tree,
-    render,
-)
+from appapi_host.files.requests import BLOCK_BYTES, METHODS, XML_METHODS, Requests
 from appapi_host.files.store import Store
+from appapi_host.files.tree import SERVED, Tree
 from appapi_host.files.work import Upload, Work
 from appapi_host.files.wsgi import Body, Gone, in_thread, send_answer
 from appapi_host.files.xml import MAX_XML_BYTES, clean, render_error
