@@ -22,7 +22,10 @@ import anyio.to_thread
 from appapi_host.errors import BusyError
 from appapi_host.registry import Registry
 
-__all__ = ["Operation", "Operations", "Verb"]
+__all__ = ["STOP", "Operation", "Operations", "Verb"]
+
+STOP: Final = "stop"
+"""Step of an operation that has failed, of which only the end of the app is left to do."""
 
 _CLOCK_TOLERANCE: Final = 1.0
 """Seconds by which the creation time of the same process may seem to differ after the clock was
@@ -212,6 +215,12 @@ class Operations:
 
         with anyio.CancelScope(shield=True):
             await self._registry.write(write)
+
+    async def leave(self, app_id: str, verb: Verb, step: str) -> None:
+        """Leave something to be done to whoever can; nothing happens if others are at the app."""
+        await self.begin(app_id, verb, step, {})
+        await self.step(app_id, step)
+        await self.abandon(app_id)
 
     async def drop(self, operation: Operation) -> None:
         """Forget an orphaned operation; nothing happens if somebody else was faster."""

@@ -22,7 +22,7 @@ from appapi_host.errors import (
     StepError,
 )
 from appapi_host.events import AppEnded, Notice, StepFailed
-from appapi_host.operations import Operation, Verb
+from appapi_host.operations import STOP, Operation, Verb
 from appapi_host.records import AccessLevel, AppRecord, Route
 from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
 from exapp_sdk.protocol.status import Status
@@ -92,11 +92,17 @@ class Recovery:
             return None
         app_id = operation.app_id
         what = f"{NOUNS[operation.verb]} was interrupted at the step {operation.step}"
+        if operation.step == STOP:
+            what = f"the app could not be stopped when {NOUNS[operation.verb]} had failed"
         async with self._host.turns.ending(app_id):
             app = await self._host.registry.app(app_id)
             try:
                 if app is None:
                     done = "nothing of it is left"
+                elif app.state is State.FAILED and operation.verb in (Verb.REGISTER, Verb.ENABLE):
+                    # What failed while its engine was away is started again by that.
+                    await self._host.backend(app).stop(app)
+                    done = "it is stopped now; app:enable starts it"
                 else:
                     settler = getattr(self, f"_settle_{operation.verb.value}")
                     done = await settler(app, operation, what, finish=finish)
@@ -115,7 +121,7 @@ class Recovery:
         """Leave an operation to whoever finds the app's daemon again, and say so once."""
         await self._host.operations.abandon(app_id)
         with suppress(NotFoundError):
-            await self._host.registry.apply(app_id, lambda app: replace(app, failure=text))
+            await self._host.registry.apply(app_id, partial(_left, text))
         if app_id not in self._away:
             self._host.bus.emit(Notice(app_id, f"{text}; it goes on when that has changed"))
         self._away[app_id] = time.monotonic() + self.pause
@@ -157,6 +163,8 @@ class Recovery:
                 app = await self._host.handshake(app).enable()
         except StepError as error:
             await self._host.installer.record_failure(app.app_id, Event.INIT_FAILED, error)
+            if away := await self._host.daemons.away(app):
+                raise away from error
             return f"it went on and failed: {error.cause}"
         return f"it went on, the app is {app.state}"
 
@@ -356,11 +364,17 @@ class Recovery:
                 return
             if ended and current.state is State.FAILED:
                 self._host.bus.emit(AppEnded(app.app_id, app.state.value, how, tuple(output)))
+                await self._host.switch.stop_failed(app.app_id, Verb.ENABLE, only_later=True)
 
 
 def was_never_deployed(app: AppRecord) -> bool:
     """Whether an installation ended before anything was in place; it can be made anew."""
     return app.state is State.FAILED and app.status.deploy < 100 and app.status.type != "update"
+
+
+def _left(text: str, app: AppRecord) -> AppRecord:
+    """An app that waits for its daemon; why it has failed already says more."""
+    return app if app.state is State.FAILED and app.failure else replace(app, failure=text)
 
 
 def snapshot(app: AppRecord) -> dict[str, Any]:

@@ -102,9 +102,18 @@ class Installer:
                     await self._host.registry.remove_app(app.app_id)
                     await self._host.operations.end(app.app_id)
                 raise
-            app = await self.bring_up(app)
+            try:
+                app = await self.bring_up(app)
+            except StepError:
+                await self._host.switch.stop_failed(info.id, Verb.REGISTER, only_later=True)
+                raise
         # From here on the app is at work, not we: whoever wants to disable it need not wait.
-        return await self.initialized(app, wait_finish=wait_finish)
+        try:
+            return await self.initialized(app, wait_finish=wait_finish)
+        except StepError as error:
+            may_report = error.step == "init"
+            await self._host.switch.stop_failed(info.id, Verb.REGISTER, only_later=may_report)
+            raise
 
     async def unregister(self, app_id: str, *, rm_data: bool = False, force: bool = False) -> None:
         """Remove an app; see `Host.unregister()`."""

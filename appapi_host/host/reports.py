@@ -104,6 +104,7 @@ class Reports:
             return
         async with self._host.turns.ending(app.app_id):
             await self._host.handshake(app).enable()
+            await self._host.switch.stop_failed(app.app_id, Verb.ENABLE)
 
     async def _owned(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do the work in the host's own task group and wait for its end.

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from appapi_host.deploy.base import DeployBackend
 from appapi_host.errors import DeployError, NotFoundError, StepError
 from appapi_host.events import Notice, StepFailed
+from appapi_host.operations import Verb
 from appapi_host.records import AppRecord
 from exapp_sdk.protocol.lifecycle import TRANSITIONS, Event, State
 
@@ -146,7 +147,8 @@ class Resumption:
         except StepError as error:
             await self._host.installer.record_failure(app.app_id, Event.INIT_FAILED, error)
         except NotFoundError:
-            pass  # unregistered meanwhile
+            return  # unregistered meanwhile
+        await self._host.switch.stop_failed(app.app_id, Verb.ENABLE, only_later=True)
 
     async def _change(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> None:
         with suppress(NotFoundError):  # unregistered meanwhile

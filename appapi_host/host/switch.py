@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from appapi_host.errors import HostError, RefusedError, StepError
 from appapi_host.handshake import OUTPUT_LINES
-from appapi_host.operations import Verb
+from appapi_host.operations import STOP, Verb
 from appapi_host.records import AppRecord
 from exapp_sdk.errors import LocalProtocolError
 from exapp_sdk.protocol.lifecycle import Event, State
@@ -34,7 +34,11 @@ class Switch:
         if is_on and await self._host.operations.of(app_id) is None:
             return app
         async with self._host.turns.take(app_id, Verb.ENABLE, "enable"):
-            return await self.enable_now(app_id)
+            try:
+                return await self.enable_now(app_id)
+            except StepError:
+                await self.stop_failed(app_id, Verb.ENABLE)
+                raise
 
     async def enable_now(self, app_id: str) -> AppRecord:
         """Switch an app on, as a part of an operation under way."""
@@ -83,6 +87,29 @@ class Switch:
         """Where an app could not be stopped, leave that to whoever finds its daemon again."""
         if error.is_unreachable:
             await self._host.operations.abandon(app_id)
+
+    async def stop_failed(self, app_id: str, verb: Verb, *, only_later: bool = False) -> None:
+        """Stop an app that has failed, lest its engine start it again; later if that has gone.
+
+        Args:
+            app_id: the app; nothing happens unless it has failed.
+            verb: what it has failed in.
+            only_later: it has been stopped, or may yet report that it is initialized; but where its
+                engine has gone, that will start it without an init.
+        """
+        app = await self._host.registry.app(app_id)
+        if app is None or app.state is not State.FAILED:
+            return
+        error = await (self._host.daemons.away(app) if only_later else self._stopped(app))
+        if error is not None and error.is_unreachable:
+            await self._host.operations.leave(app_id, verb, STOP)
+
+    async def _stopped(self, app: AppRecord) -> HostError | None:
+        try:
+            await self._host.backend(app).stop(app)
+        except HostError as error:
+            return error
+        return None
 
     async def transition(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> AppRecord:
         """Apply a change that a person asked for; a forbidden one is the person's to know."""

@@ -69,10 +69,10 @@ def table() -> Iterator[list[str]]:
         PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
 
 
-def quiet_info() -> AppInfo:
-    """An app without an init, so that all steps are in the operation."""
-    quiet = {"MODE": EnvironmentVariable("MODE", value="quiet")}
-    return replace(plain_info(), environment_variables=quiet)
+def quiet_info(app_id: str = IMAGE, mode: str = "quiet") -> AppInfo:
+    """An app without an init, so that all steps are in the operation; or in another mode."""
+    variables = {"MODE": EnvironmentVariable("MODE", value=mode)}
+    return replace(plain_info(app_id), environment_variables=variables)
 
 
 class Case:
@@ -173,6 +173,26 @@ async def test_table_says_what_is_found_when_the_engine_was_stopped(
                 table.append(row)
             assert row in table, f"write it anew: python -m {__name__}"
             await case.assert_can_be_repeated(verb)
+    finally:
+        await anyio.to_thread.run_sync(stopped.start)
+        await anyio.to_thread.run_sync(remove_everything, stopped.engine.docker)
+
+
+async def test_apps_that_have_failed_are_not_started_by_an_engine_that_comes_back(
+    stopped: StoppedEngine, tmp_path: Path
+) -> None:
+    await anyio.to_thread.run_sync(stopped.start)
+    modes = ("exit", "brief", "crash")  # at once, after the heartbeat, in the init
+    try:
+        async with live_host(tmp_path / "host", SETTINGS) as host:
+            await host.host.register_daemon(docker_daemon(host, stopped.engine.socket))
+            for mode in modes:
+                with pytest.raises(HostError, match="the app ended"):
+                    await host.host.register(quiet_info(mode, mode), daemon="docker")
+            await anyio.to_thread.run_sync(stopped.stop)
+            await anyio.to_thread.run_sync(stopped.start)
+            names = stopped.engine.docker("ps", "--all", "--format", "{{.Names}} {{.State}}")
+            assert sorted(names.splitlines()) == [f"nc_app_{mode} exited" for mode in sorted(modes)]
     finally:
         await anyio.to_thread.run_sync(stopped.start)
         await anyio.to_thread.run_sync(remove_everything, stopped.engine.docker)

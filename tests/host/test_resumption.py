@@ -5,9 +5,10 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from appapi_host.errors import StepError
 from appapi_host.events import Notice, StepFailed
 from exapp_sdk.protocol.lifecycle import State
-from tests.host.stub_app import Stage, stage
+from tests.host.stub_app import QUICK, Stage, stage
 
 REASON = "there is no socket; the app goes on when that has changed"
 WARNING = (
@@ -130,3 +131,41 @@ async def test_app_that_an_engine_has_started_again_in_its_init_is_told_to_begin
         await s.host.report_init("stub", 100)
         assert ("POST /init" in s.app.received) is is_asked
         assert (await s.record()).state is State.ENABLED
+
+
+async def test_app_that_fails_while_its_engine_is_away_is_stopped_when_that_is_back() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        await s.host.disable("stub")
+        s.backend.is_away = True
+        with pytest.raises(StepError, match="there is no socket"):
+            await s.host.enable("stub")
+        operation = await s.host.operations.of("stub")
+        assert operation is not None
+        assert operation.step == "stop"
+        await s.host.recover()
+        app = await s.record()
+        assert (app.state, app.failure) == (State.FAILED, "start: there is no socket")
+        s.backend.is_away = False
+        s.backend.calls.clear()
+        await s.host.recover()
+        assert s.backend.calls == ["stop"]
+        assert await s.host.operations.of("stub") is None
+        assert told(s)[-1] == (
+            "the app could not be stopped when enabling had failed; it is stopped now; app:enable "
+            "starts it"
+        )
+
+
+async def test_app_that_does_not_come_up_when_it_is_enabled_is_stopped() -> None:
+    async with stage(QUICK) as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        await s.host.disable("stub")
+        s.app.answer("/heartbeat", 503)
+        s.backend.calls.clear()
+        with pytest.raises(StepError, match="503"):
+            await s.host.enable("stub")
+        assert s.backend.calls == ["start", "ready", "stop"]
+        assert (await s.record()).state is State.FAILED
