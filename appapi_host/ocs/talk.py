@@ -11,7 +11,6 @@ import hmac
 import json
 import secrets
 import string
-import time
 from typing import Any, Final
 
 from appapi_host.documents import Document, Documents
@@ -135,7 +134,7 @@ async def say(
         "reply_to": reply_to,
         "reference_id": reference_id,
         "silent": silent,
-        "time": int(time.time()),
+        "time": int(call.host.now()),
     }
     await call.host.documents.write(
         lambda documents: documents.add(MESSAGE, bot.app_id, content, label=token)
@@ -153,7 +152,7 @@ async def react(call: Call, token: str, message_id: int, reaction: str) -> Answe
         "bot": bot.content["name"],
         "message_id": message_id,
         "reaction": reaction,
-        "time": int(time.time()),
+        "time": int(call.host.now()),
     }
 
     def put(documents: Documents) -> bool:

@@ -3,7 +3,6 @@
 Source: Nextcloud OCS API, User status.
 """
 
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -97,7 +96,7 @@ async def set_predefined_message(
     if message_id not in PREDEFINED:
         raise OCSRefusal(400, f"Message-Id {message_id} is not supported")
     icon, message, default = PREDEFINED[message_id]
-    end = clear_at if clear_at is not None else _end(default)
+    end = clear_at if clear_at is not None else _end(default, call.host.now())
     return await _change(
         call,
         {
@@ -118,7 +117,7 @@ async def set_message(
     clear_at: int | None = None,
 ) -> dict[str, Any]:
     """Say something in one's own words."""
-    if clear_at is not None and clear_at < time.time():
+    if clear_at is not None and clear_at < call.host.now():
         raise OCSRefusal(400, "ClearAt is in the past")
     return await _change(
         call,
@@ -147,7 +146,7 @@ async def _stored(call: Call, user_id: str) -> dict[str, Any]:
         lambda documents: documents.get(KIND, "", "", user_id=user_id)
     )
     status = {**_OFFLINE, **(found.content if found else {})}
-    if status["clearAt"] is not None and status["clearAt"] < time.time():
+    if status["clearAt"] is not None and status["clearAt"] < call.host.now():
         status |= _NOTHING
     return status
 
@@ -164,10 +163,10 @@ async def _public(call: Call, user_id: str) -> dict[str, Any]:
     }
 
 
-def _end(rule: Mapping[str, Any] | None) -> int | None:
+def _end(rule: Mapping[str, Any] | None, seconds: float) -> int | None:
     if rule is None:
         return None
-    now = datetime.now().astimezone()
+    now = datetime.fromtimestamp(seconds).astimezone()
     if rule["type"] == "period":
         return int(now.timestamp()) + int(rule["time"])
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
