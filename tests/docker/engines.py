@@ -58,12 +58,6 @@ def run(*words: object, stdin: bytes | None = None) -> str:
     return done.stdout.decode().strip()
 
 
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def free_bridge() -> str:
     """A name for a bridge that no other test session has."""
     return f"ex{os.getpid()}x{next(_numbers)}"

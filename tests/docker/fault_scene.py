@@ -29,12 +29,13 @@ from appapi_host.host import Host
 from appapi_host.records import AppRecord
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
-from tests.docker.engines import DockerEngine, free_port
+from tests.docker.engines import DockerEngine
 from tests.docker.reach import TLSEngine, plain_info
 from tests.docker.registry import Registry
 from tests.docker.relay import Relay, relay
 from tests.docker.stoppable import StoppableEngine
 from tests.live.cli_shell import Running, Shell, get
+from tests.ports import free_port
 
 APP = "skel"
 _FINE = re.compile(

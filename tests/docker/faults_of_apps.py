@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from appapi_host.deploy.docker import images
 from appapi_host.deploy.docker.engine import Engine
 from appapi_host.deploy.docker.images import PULLED_PERCENT
-from tests.docker.engines import free_port
 from tests.docker.fault_book import fault
 from tests.docker.fault_scene import APP, Scene
 from tests.docker.registry import Registry
+from tests.ports import free_port
 
 
 @fault("the engine is not there")

@@ -3,11 +3,11 @@
 import threading
 
 from exapp_sdk.protocol.lifecycle import State
-from tests.docker.engines import free_port
 from tests.docker.fault_book import fault
 from tests.docker.fault_scene import APP, Scene
 from tests.docker.socket_proxy import socket_proxy
 from tests.docker.tls import Authority
+from tests.ports import free_port
 
 CREATE = b"/containers/create"
 

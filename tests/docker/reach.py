@@ -24,11 +24,11 @@ from tests.docker.engines import (
     docker_engine,
     free_bridge,
     free_network,
-    free_port,
     remove_everything,
 )
 from tests.docker.podman import PodmanEngine, podman_engine
 from tests.docker.tls import Authority, Pair
+from tests.ports import free_port
 
 NOWHERE = "local.test"
 IMAGE = "plain"

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docker.engines import accepts, free_port, process, until
+from tests.docker.engines import accepts, process, until
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)

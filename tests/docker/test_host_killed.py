@@ -23,9 +23,10 @@ from appapi_host.records import Daemon
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
-from tests.docker.engines import DockerEngine, free_port
+from tests.docker.engines import DockerEngine
 from tests.docker.registry import Registry
 from tests.live.cli_shell import Shell
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

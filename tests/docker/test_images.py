@@ -21,9 +21,10 @@ from appapi_host.deploy.docker.images import Candidates, PullProgress, candidate
 from appapi_host.errors import DeployError
 from appapi_host.info_rules import DockerInstall
 from appapi_host.records import Daemon
-from tests.docker.engines import DockerEngine, free_port
+from tests.docker.engines import DockerEngine
 from tests.docker.fetching import Fetch, daemon_of_engine, pushed
 from tests.docker.registry import Registry
+from tests.ports import free_port
 
 WIRE = Path(__file__).parents[1] / "wire"
 

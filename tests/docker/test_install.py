@@ -24,10 +24,11 @@ from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
-from tests.docker.engines import DockerEngine, accepts, free_port
+from tests.docker.engines import DockerEngine, accepts
 from tests.docker.registry import Registry
 from tests.docker.socket_proxy import socket_proxy
 from tests.docker.tls import Authority
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

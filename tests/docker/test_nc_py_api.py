@@ -13,9 +13,10 @@ from appapi_host.info_rules import DockerInstall
 from appapi_host.info_xml import AppInfo
 from appapi_host.testing import InstalledApp, TestHost
 from exapp_sdk.protocol.lifecycle import State
-from tests.docker.engines import DockerEngine, free_port, run
+from tests.docker.engines import DockerEngine, run
 from tests.docker.reach import docker_daemon
 from tests.docker.registry import Registry
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -12,7 +12,7 @@ import pytest
 from appapi_host.errors import HostError
 from appapi_host.info_xml import AppInfo
 from appapi_host.testing import TestHost, live_host
-from tests.docker.engines import DockerEngine, free_network, free_port
+from tests.docker.engines import DockerEngine, free_network
 from tests.docker.reach import (
     TLSEngine,
     docker_daemon,
@@ -22,6 +22,7 @@ from tests.docker.reach import (
     refusals,
 )
 from tests.live.cli_shell import Shell, get
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

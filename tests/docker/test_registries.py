@@ -13,9 +13,10 @@ import pytest
 
 from appapi_host.deploy.docker.engine import Engine, EngineError
 from appapi_host.errors import DeployError
-from tests.docker.engines import DockerEngine, accepts, free_port, process, until
+from tests.docker.engines import DockerEngine, accepts, process, until
 from tests.docker.fetching import Fetch, pushed
 from tests.docker.registry import Registry, docker_registry
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -17,10 +17,11 @@ from appapi_host.info_xml import AppInfo
 from appapi_host.settings import HostSettings, Timeouts
 from appapi_host.testing import InstalledApp, TestHost, live_host
 from exapp_sdk.protocol.lifecycle import State
-from tests.docker.engines import accepts, free_port, process, until
+from tests.docker.engines import accepts, process, until
 from tests.docker.reach import TLSEngine, docker_daemon, installed, notices, plain_info, refused
 from tests.docker.registry import Registry
 from tests.docker.socket_proxy import SocketProxy, socket_proxy
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

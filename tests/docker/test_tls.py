@@ -13,10 +13,11 @@ import pytest
 from appapi_host.info_xml import AppInfo
 from appapi_host.records import Daemon
 from appapi_host.testing import TestHost
-from tests.docker.engines import accepts, free_port, process, until
+from tests.docker.engines import accepts, process, until
 from tests.docker.reach import IMAGE, NOWHERE, TLSEngine, docker_daemon, installed, refused
 from tests.docker.registry import Registry
 from tests.docker.tls import Authority, Pair
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -39,7 +39,7 @@ from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.auth import Secret
 from exapp_sdk.protocol.lifecycle import State
 from exapp_sdk.protocol.status import Status
-from tests.live.cli_shell import free_port
+from tests.ports import free_port
 
 LIMIT = 20.0
 """Seconds that an answer may take; 3 of them an app that is asked may take."""

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -38,11 +37,6 @@ def write_app(folder: Path, app_id: str = "plain") -> Path:
     (folder / "appinfo" / "info.xml").write_text(INFO.format(app_id=app_id))
     shutil.copy(HERE / "plain_app.py", folder / "main.py")
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Running:

@@ -12,7 +12,8 @@ import pytest
 from appapi_host.host import REGISTRY_FILE
 from appapi_host.operations import Operations, Verb
 from appapi_host.registry import Registry
-from tests.live.cli_shell import Running, Shell, free_port
+from tests.live.cli_shell import Running, Shell
+from tests.ports import free_port
 
 pytestmark = pytest.mark.live
 

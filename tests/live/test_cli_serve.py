@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.live.cli_shell import Running, Shell, free_port, get, processes_of, write_app
+from tests.live.cli_shell import Running, Shell, get, processes_of, write_app
+from tests.ports import free_port
 
 pytestmark = pytest.mark.live
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.cli_shell import INFO, Shell, free_port, processes_of, write_app
+from tests.live.cli_shell import INFO, Shell, processes_of, write_app
+from tests.ports import free_port
 
 pytestmark = pytest.mark.live
 

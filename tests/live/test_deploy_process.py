@@ -26,7 +26,7 @@ from appapi_host.events import Event, EventBus, Notice
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings, Timeouts
 from exapp_sdk.protocol.auth import Secret
-from tests.live.cli_shell import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.live
 

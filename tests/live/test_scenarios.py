@@ -7,7 +7,6 @@ status object as stored, and every request and report in order.
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from appapi_host.host import REGISTRY_FILE
 from appapi_host.registry import Registry
+from tests.ports import free_port
 
 pytestmark = pytest.mark.live
 
@@ -40,11 +40,6 @@ REGISTER_DIFFERS = {
         "ExApp scen failed to enable. Error: x",
     ],
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Shell:
