@@ -28,21 +28,20 @@ from exapp_sdk.protocol.lifecycle import State
 from tests.docker.engines import remove_everything
 from tests.docker.reach import IMAGE, NOWHERE, docker_daemon, plain_info
 from tests.docker.stopped_engine import StoppedEngine, stop_at
+from tests.fault_page import WRITE, FaultTable, first_cells
 from tests.live.cli_shell import Shell
 from tests.live.test_faults import STEPS
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]  # an engine takes its time to end
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
-TABLE = re.compile(
-    r"(?<=<!-- seen by tests/docker/test_engine_stopped.py -->\n).*?(?=<!-- end -->)", re.DOTALL
+TABLE = FaultTable(
+    "tests/docker/test_engine_stopped.py",
+    "operation",
+    "stopped at the step",
+    "what it says",
+    "until the engine is back",
+    "then",
 )
-HEAD = [
-    "| operation | stopped at the step | what it says | until the engine is back | then |",
-    "|---|---|---|---|---|",
-]
-WRITE = "EXAPP_WRITE_FAULTS"
-"""Set in the environment to write the table instead of comparing it."""
 
 CASES = [(verb, step) for verb, (_, steps) in STEPS.items() for step in steps]
 SETTINGS = HostSettings(timeouts=Timeouts(heartbeat=20.0, away=0.5, busy=5.0))
@@ -58,15 +57,8 @@ def stopped(short_folder: Path, plain_archive: bytes) -> Iterator[StoppedEngine]
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[str]]:
-    """The rows of the page; those that are seen, where they are to be written."""
-    text = PAGE.read_text(encoding="utf-8")
-    found = TABLE.search(text)
-    assert found
-    rows = [] if WRITE in os.environ else found.group().strip().splitlines()
-    yield rows
-    if WRITE in os.environ:
-        drawn = "\n".join([*HEAD, *rows, ""])
-        PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
+    with TABLE.seen() as rows:
+        yield rows
 
 
 def quiet_info(app_id: str = IMAGE, mode: str = "quiet") -> AppInfo:
@@ -298,12 +290,7 @@ def test_commands_say_what_is_left_for_later(stopped: StoppedEngine, tmp_path: P
 
 
 def test_table_has_a_row_for_each_step_and_no_other(table: list[str]) -> None:
-    if WRITE in os.environ:
-        return
-    assert table[:2] == HEAD
-    assert [tuple(line.split(" | ")[:2]) for line in table[2:]] == [
-        (f"| {verb.value}", step) for verb, step in CASES
-    ]
+    assert first_cells(table) == [(verb.value, step) for verb, step in CASES]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ tests.docker.test_host_killed` writes it anew.
 """
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,18 +24,19 @@ from exapp_sdk.protocol.lifecycle import State
 from tests.docker.conftest import MakeImage
 from tests.docker.engines import DockerEngine
 from tests.docker.registry import Registry
+from tests.fault_page import WRITE, FaultTable, first_cells
 from tests.live.cli_shell import Shell
 from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
-TABLE = re.compile(
-    r"(?<=<!-- seen by tests/docker/test_host_killed.py -->\n).*?(?=<!-- end -->)", re.DOTALL
+TABLE = FaultTable(
+    "tests/docker/test_host_killed.py",
+    "operation",
+    "killed after",
+    "the next `occ` leaves",
+    "on the engine",
 )
-HEAD = ["| operation | killed after | the next `occ` leaves | on the engine |", "|---|---|---|---|"]
-WRITE = "EXAPP_WRITE_FAULTS"
-"""Set in the environment to write the table instead of comparing it."""
 
 APP = "plain"
 INFO = """<info><id>plain</id><name>Plain</name><version>{version}</version><external-app>
@@ -66,15 +66,8 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[str]]:
-    """The rows of the page; those that are seen, where they are to be written."""
-    text = PAGE.read_text(encoding="utf-8")
-    found = TABLE.search(text)
-    assert found
-    rows = [] if WRITE in os.environ else found.group().strip().splitlines()
-    yield rows
-    if WRITE in os.environ:
-        drawn = "\n".join([*HEAD, *rows, ""])
-        PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
+    with TABLE.seen() as rows:
+        yield rows
 
 
 def killed(shell: Shell, verb: Verb, method: str) -> None:
@@ -149,12 +142,7 @@ async def test_table_says_what_is_found_after_a_kill(
 
 
 def test_table_has_a_row_for_each_request_and_no_other(table: list[str]) -> None:
-    if WRITE in os.environ:
-        return
-    assert table[:2] == HEAD
-    assert [tuple(line.split(" | ")[:2]) for line in table[2:]] == [
-        (f"| {verb.value}", REQUESTS[method]) for verb, method in CASES
-    ]
+    assert first_cells(table) == [(verb.value, REQUESTS[method]) for verb, method in CASES]
 
 
 if __name__ == "__main__":

@@ -25,18 +25,19 @@ from appapi_host.operations import Operation, Operations, Verb
 from appapi_host.records import Daemon
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
+from tests.fault_page import FaultTable, first_cells
 from tests.live.cli_shell import processes_of, write_app
-from tests.live.test_faults import PAGE, STEPS
+from tests.live.test_faults import STEPS
 
 pytestmark = pytest.mark.live
 
-TABLE: Final = re.compile(
-    r"(?<=<!-- seen by tests/live/test_app_faults.py -->\n).*?(?=<!-- end -->)", re.DOTALL
+TABLE: Final = FaultTable(
+    "tests/live/test_app_faults.py",
+    "operation",
+    "app killed at the step",
+    "whoever asked is told",
+    "what is left",
 )
-HEAD: Final = [
-    "| operation | app killed at the step | whoever asked is told | what is left |",
-    "|---|---|---|---|",
-]
 PREPARING: Final = "init, answered"
 """Not a step of ours: the app prepares, and we wait for its report."""
 
@@ -177,9 +178,7 @@ def in_a_cell(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def table() -> list[str]:
-    text = TABLE.search(PAGE.read_text(encoding="utf-8"))
-    assert text
-    return text.group().strip().splitlines()
+    return TABLE.rows()
 
 
 @pytest.mark.parametrize(("verb", "step"), CASES, ids=str)
@@ -190,17 +189,11 @@ async def test_table_says_what_an_app_that_is_killed_leaves(
 
 
 def test_table_has_a_row_for_each_step_and_no_other(table: list[str]) -> None:
-    assert table[:2] == HEAD
-    assert [tuple(line.split(" | ")[:2]) for line in table[2:]] == [
-        (f"| {verb.value}", step) for verb, step in CASES
-    ]
+    assert first_cells(table) == [(verb.value, step) for verb, step in CASES]
 
 
 async def write() -> None:
-    rows = [await row(verb, step) for verb, step in CASES]
-    text = PAGE.read_text(encoding="utf-8")
-    drawn = "\n".join([*HEAD, *rows, ""])
-    PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
+    TABLE.write([await row(verb, step) for verb, step in CASES])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ writes it anew.
 """
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,18 +19,18 @@ from appapi_host.operations import Verb
 from appapi_host.records import AppRecord, Daemon
 from appapi_host.settings import HostSettings
 from exapp_sdk.protocol.lifecycle import State
+from tests.fault_page import FaultTable, first_cells
 from tests.live.cli_shell import INFO, Shell, processes_of, write_app
 
 pytestmark = pytest.mark.live
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
-TABLE = re.compile(
-    r"(?<=<!-- seen by tests/live/test_faults.py -->\n).*?(?=<!-- end -->)", re.DOTALL
+TABLE = FaultTable(
+    "tests/live/test_faults.py",
+    "operation",
+    "killed at the step",
+    "the next `occ` leaves",
+    "the next `serve` leaves",
 )
-HEAD = [
-    "| operation | killed at the step | the next `occ` leaves | the next `serve` leaves |",
-    "|---|---|---|---|",
-]
 
 REGISTER = ("app_api:app:register", "plain", "local", "--info-xml", "old/appinfo/info.xml")
 UPDATE = ("app_api:app:update", "plain", "--info-xml", "new/appinfo/info.xml")
@@ -147,9 +146,7 @@ def row(verb: Verb, step: str) -> str:
 
 @pytest.fixture(scope="module")
 def table() -> list[str]:
-    found = TABLE.search(PAGE.read_text(encoding="utf-8"))
-    assert found
-    return found.group().strip().splitlines()
+    return TABLE.rows()
 
 
 @pytest.mark.parametrize(("verb", "step"), CASES, ids=str)
@@ -158,10 +155,7 @@ def test_table_says_what_is_found_after_a_kill(verb: Verb, step: str, table: lis
 
 
 def test_table_has_a_row_for_each_step_and_no_other(table: list[str]) -> None:
-    assert table[:2] == HEAD
-    assert [tuple(line.split(" | ")[:2]) for line in table[2:]] == [
-        (f"| {verb.value}", step) for verb, step in CASES
-    ]
+    assert first_cells(table) == [(verb.value, step) for verb, step in CASES]
 
 
 def test_interrupted_installation_is_simply_repeated(tmp_path: Path) -> None:
@@ -174,7 +168,4 @@ def test_interrupted_installation_is_simply_repeated(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    rows = [row(verb, step) for verb, step in CASES]
-    text = PAGE.read_text(encoding="utf-8")
-    drawn = "\n".join([*HEAD, *rows, ""])
-    PAGE.write_text(TABLE.sub(lambda _: drawn, text), encoding="utf-8")
+    TABLE.write([row(verb, step) for verb, step in CASES])
