@@ -45,8 +45,8 @@ async def _get(session: Session, given: Input) -> int:
 async def _set(session: Session, given: Input) -> int:
     app_id, key = given.arguments["appid"], given.arguments["configkey"]
     text = given.text("value") or ""
-    asked = given.text("sensitive")
-    is_sensitive = asked is not None and asked.lower() not in _FALSE
+    asked = given.text("sensitive")  # None if the option came without a value
+    is_sensitive = bool(asked) and str(asked).lower() not in _FALSE
     async with session.host() as host:
         if not await _is_known(session, host, app_id, full_stop=""):
             return 1
@@ -55,12 +55,14 @@ async def _set(session: Session, given: Input) -> int:
             if value is None:
                 session.line(f"ExApp {app_id} config {key} not found")
                 return 1
-            if asked is None:
+            if not asked:
                 is_sensitive = value.is_sensitive
         elif value is not None:
             session.line(f"ExApp {app_id} config {key} already exists. Use --update-only flag.")
             return 1
         await host.values.set(app_id, key, text, is_sensitive=is_sensitive)
+    if asked is None and not is_sensitive:
+        session.note("stored in clear: --sensitive alone means nothing, --sensitive 1 encrypts")
     # On purpose not as upstream, which prints a sensitive value in clear.
     shown = "***" if is_sensitive else text
     end = "[sensitive]" if is_sensitive else ""
@@ -119,7 +121,7 @@ COMMANDS: Final = (
         (_APP, _KEY),
         (
             Option("value", "The value", Value.REQUIRED),
-            Option("sensitive", "1 encrypts it where it is stored", Value.OPTIONAL),
+            Option("sensitive", "1 encrypts it where it is stored", Value.OPTIONAL, default=""),
             Option("update-only", "Only change a value that is there"),
         ),
     ),

@@ -237,6 +237,18 @@ def test_a_sensitive_value_is_encrypted_at_rest_and_printed_only_by_get(
         ]
 
 
+def test_sensitive_without_a_value_is_stored_in_clear_and_that_is_said(occ: Occ, app: str) -> None:
+    name = "app_api:app:config"
+    said = ["stored in clear: --sensitive alone means nothing, --sensitive 1 encrypts"]
+    lines = [f"ExApp {app} config k set to v"]
+    assert occ(f"{name}:set", app, "k", "--value", "v", "--sensitive") == (lines, said, 0)
+    assert occ(f"{name}:set", app, "k", "--value", "v", "--update-only") == (lines, [], 0)
+    occ(f"{name}:set", app, "k", "--value", "v", "--update-only", "--sensitive", "1")
+    hidden = [f"ExApp {app} config k set to *** [sensitive]"]
+    again = occ(f"{name}:set", app, "k", "--value", "v", "--update-only", "--sensitive")
+    assert again == (hidden, [], 0)
+
+
 def test_list_without_values_is_an_empty_list(occ: Occ, app: str) -> None:
     assert occ("app_api:app:config:list", app)[0] == [f"ExApp {app} configs:", "[]"]
 
