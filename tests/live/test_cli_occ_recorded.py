@@ -138,5 +138,6 @@ def test_recorded_error_of_an_exception_equals_ours_but_for_its_heading(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"In \w+\.php line \d+:", row["stderr"][0])
-    printed = re.sub(r" \[--tls-\w+ TLS-\w+\]", "", captured.err)  # options of ours
+    ours = r" \[--(tls-\w+ TLS-\w+|memory MEMORY|cpus CPUS|no-name-suffix)\]"
+    printed = re.sub(ours, "", captured.err)
     assert [line for line in printed.splitlines() if line] == row["stderr"][1:]
