@@ -76,7 +76,7 @@ def requirements(extra: str = "") -> set[str]:
 
 
 def test_a_plain_installation_serves_an_app_author_and_nothing_more() -> None:
-    assert requirements() == {"anyio", "httpx", "pydantic", "starlette"}
+    assert requirements() == {"anyio", "httpx", "pydantic", "sniffio", "starlette"}
 
 
 def test_extras_bring_the_server_the_host_and_the_fixtures() -> None:
