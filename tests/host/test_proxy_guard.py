@@ -7,7 +7,7 @@ import pytest
 
 from appapi_host.records import AccessLevel, Route
 from appapi_host.settings import HostSettings
-from tests.host.test_proxy import basic, note
+from tests.host.proxy_stage import basic, note
 from tests.host.web_stage import APP, EchoApp, WebStage, raw_request, web_stage
 
 PHP = "/index.php/apps/app_api/proxy/nc_py_api"

@@ -9,7 +9,7 @@ import pytest
 from appapi_host.proxy.profiles import HARP, PHP, PROFILES, Reason, profile_of
 from appapi_host.proxy.routes import match_route
 from appapi_host.records import AccessLevel, Route
-from tests.host.test_proxy import basic, note
+from tests.host.proxy_stage import basic, note
 from tests.host.web_stage import APP, EchoApp, RawAnswer, WebStage, raw_request, web_stage
 
 PUBLIC, USER, ADMIN = AccessLevel.PUBLIC, AccessLevel.USER, AccessLevel.ADMIN
