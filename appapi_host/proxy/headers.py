@@ -101,7 +101,8 @@ def request_headers(
         content_length: empty if the body has no known length.
     """
     given = list(given)
-    dropped = _NOT_SENT | _named_by_connection(given)
+    # The host's name is between both ends, whatever a client says. Source: RFC 9110, 7.6.1.
+    dropped = (_NOT_SENT | _named_by_connection(given)) - {b"host"}
     if profile.excludes_headers:
         dropped |= {name.lower().encode("utf-8", "replace") for name in excluded}
     headers = [

@@ -88,7 +88,8 @@ async def test_headers_between_neighbours_and_excluded_ones_end_here() -> None:
         await get(
             s,
             "/picky",
-            ("Connection", "keep-alive, X-Hop"),
+            ("Connection", "keep-alive, X-Hop, Host, AUTHORIZATION-APP-API, x-origin-ip"),
+            ("Host", "cloud.example"),
             ("X-Hop", "1"),
             ("Keep-Alive", "1"),
             ("TE", "trailers"),
@@ -107,6 +108,9 @@ async def test_headers_between_neighbours_and_excluded_ones_end_here() -> None:
             "expect", "x-secret", "cookie",
         }  # fmt: skip
         assert app.header("x-kept") == ["1", "2"]
+        assert app.header("host") == ["cloud.example"]
+        assert app.header("authorization-app-api") == ["OjEyMzQ1"]
+        assert app.header("x-origin-ip") == ["127.0.0.1"]
         assert app.header("x-latin") == ["é"]
 
 
