@@ -39,7 +39,7 @@ from tests.ports import free_port
 
 APP = "skel"
 _FINE = re.compile(
-    r"image \S+: (?!.*trying again)|certificates of this machine installed"
+    r"image \S+: (?!.*trying again)|\d+ certificates of this machine"
     r"|progress cannot be received"
     # Who of `occ` and `serve` initializes an app anew is chance; how much an app prints, too.
     r"|is initialized anew|about to enable it|^Last lines of the app:|^  \| "

@@ -35,6 +35,17 @@ class Relay:
     before: Callable[[bytes], None] | None = None
     reached: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    is_severed: bool = False
+    _open: set[socket.socket] = field(default_factory=set)
+
+    def sever(self) -> None:
+        """Cut all connections, and have no other until `mend()`."""
+        self.is_severed = True
+        _end(*self._open)
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self.is_severed = False
 
     @property
     def name(self) -> str:
@@ -46,11 +57,15 @@ class Relay:
     def serve(self, client: socket.socket) -> None:
         """One connection, to its end."""
         with client, _socket(self.target) as server, suppress(OSError):
+            if self.is_severed:
+                return
             server.connect(_plain(self.target))
+            self._open |= {client, server}
             back = threading.Thread(target=self._request, args=(client, server), daemon=True)
             back.start()
             self._answer(server, client)
             back.join()
+            self._open -= {client, server}
 
     def _request(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
