@@ -105,8 +105,10 @@ class Switch:
             await self._host.operations.leave(app_id, verb, STOP)
 
     async def _stopped(self, app: AppRecord) -> HostError | None:
+        backend = self._host.backend(app)
         try:
-            await self._host.backend(app).stop(app)
+            if not await backend.is_gone(app):
+                await backend.stop(app)
         except HostError as error:
             return error
         return None
