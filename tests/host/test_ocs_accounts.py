@@ -5,6 +5,7 @@ Source: Nextcloud OCS API, Instruction set for users and for groups.
 
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.host.web_stage import WebStage, meta, web_stage
@@ -103,6 +104,20 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
         before = await s.host.users.all(), await s.host.users.groups()
         assert (await refused(s, method, path, **given))[0] == code
         assert (await s.host.users.all(), await s.host.users.groups()) == before
+
+
+async def test_of_two_who_create_a_user_at_once_one_is_refused() -> None:
+    async with web_stage() as s:
+        codes = []
+
+        async def create() -> None:
+            given = {"userid": "bob", "password": "x"}
+            codes.append(meta(await s.ocs("POST", "/cloud/users", json=given, user_id="admin"))[0])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(create)
+            group.start_soon(create)
+        assert sorted(codes) == [100, 102]
 
 
 async def test_user_with_an_address_for_a_password_cannot_sign_in() -> None:
