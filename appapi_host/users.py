@@ -177,6 +177,31 @@ class Users:
 
         return await self._registry.read(read)
 
+    async def group_names(self) -> dict[str, str]:
+        """How each group is called, by its id."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, str]:
+            rows = connection.execute("SELECT group_id, display_name FROM groups").fetchall()
+            return {ADMIN_GROUP: ADMIN_GROUP} | {row[0]: row[1] for row in rows}
+
+        return await self._registry.read(read)
+
+    async def rename_group(self, group_id: str, display_name: str) -> None:
+        """Call a group something else; its id stays.
+
+        Raises:
+            NotFoundError: there is none of that id that could be renamed.
+        """
+
+        def rename(connection: sqlite3.Connection) -> None:
+            found = connection.execute(
+                "UPDATE groups SET display_name = ? WHERE group_id = ?", (display_name, group_id)
+            )
+            if not found.rowcount:
+                raise NotFoundError(f"there is no group {group_id!r}")
+
+        await self._registry.write(rename)
+
     async def groups_of(self, user_id: str) -> list[str]:
         """The groups that a user is in, sorted."""
         groups = await self.groups()

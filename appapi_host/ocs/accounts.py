@@ -11,7 +11,7 @@ from typing import Any, Final
 from appapi_host.errors import AlreadyExistsError, NotFoundError
 from appapi_host.ocs._endpoints import Auth, Call, Family, OCSRefusal
 from appapi_host.users import ADMIN_GROUP, USER_ID_RULE, is_user_id
-from exapp_sdk.protocol.ocs import UNKNOWN_ROUTE
+from exapp_sdk.protocol.ocs import UNKNOWN_ERROR, UNKNOWN_ROUTE
 
 __all__ = ["family"]
 
@@ -108,6 +108,20 @@ async def add_group(call: Call, groupid: str, displayname: str = "") -> list[Any
         await call.host.users.add_group(groupid, display_name=displayname)
     except AlreadyExistsError as error:
         raise OCSRefusal(102, "group exists") from error
+    return []
+
+
+@family.put("/cloud/groups/{groupId}", auth=Auth.ADMIN)
+async def rename_group(call: Call, group_id: str, key: str, value: str) -> list[Any]:
+    """Call a group something else."""
+    if key != "displayname":
+        raise OCSRefusal(UNKNOWN_ERROR, note=f"groups have no {key!r} that could be changed")
+    if group_id not in await call.host.users.groups():
+        raise OCSRefusal(UNKNOWN_ROUTE, "Group does not exist")
+    try:
+        await call.host.users.rename_group(group_id, value)
+    except NotFoundError as error:
+        raise OCSRefusal(_NOT_POSSIBLE, "Not supported by backend") from error
     return []
 
 

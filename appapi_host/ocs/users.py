@@ -114,17 +114,18 @@ async def search_groups_with_data(
     """The same with how many are in them."""
     disabled = {user.user_id for user in await call.host.registry.users() if not user.is_enabled}
     groups = await call.host.users.groups()
+    names = await call.host.users.group_names()
     found = [
         {
             "id": group_id,
-            "displayname": group_id,
+            "displayname": names.get(group_id, group_id),
             "usercount": len(members),
             "disabled": len(disabled & set(members)),
             "canAdd": True,
             "canRemove": True,
         }
         for group_id, members in groups.items()
-        if search.lower() in group_id.lower()
+        if search.lower() in f"{group_id}\n{names.get(group_id, '')}".lower()
     ]
     return {"groups": _page(found, limit, offset)}
 

@@ -6,8 +6,9 @@ person starts it, over sockets; behind it is an app that answers. Every fifth is
 as well.
 
 Exits with 1 if an answer is a 5xx, if one takes longer than `LIMIT`, or if the host logs an error.
-Below `v2.php` the contract itself makes an HTTP 500 of two refusals: 996, a parameter that is
-missing or of a wrong type, and 500, an app that does not answer. These are counted apart.
+Below `v2.php` the contract itself makes an HTTP 500 of three refusals: 996, a parameter that is
+missing or of a wrong type, 999, something that groups do not have, and 500, an app that does not
+answer. These are counted apart.
 """
 
 import argparse
@@ -189,7 +190,7 @@ class Fuzz:
         self.codes[code] += 1
         if answer.status_code < 500:
             return
-        if version == 2 and code in (996, 500) and answer.status_code == 500:
+        if version == 2 and code in (996, 999, 500) and answer.status_code == 500:
             self.contract[code] += 1
             return
         self.broken.append(f"{what}: {answer.status_code} {answer.text[:300]}")

@@ -63,6 +63,10 @@ async def test_members_come_and_go() -> None:
             assert await done(s, "DELETE", path, groupid=group_id) == []
             assert group_id not in (await done(s, "GET", path))["groups"]
         await done(s, "POST", "/cloud/users/user/groups", groupid="team")
+        named = {"key": "displayname", "value": "The Team"}
+        assert await done(s, "PUT", "/cloud/groups/team", **named) == []
+        [found] = (await done(s, "GET", "/cloud/groups/details", search="the"))["groups"]
+        assert (found["id"], found["displayname"], found["usercount"]) == ("team", "The Team", 1)
         assert await done(s, "DELETE", "/cloud/groups/team") == []
         assert (await done(s, "GET", "/cloud/groups"))["groups"] == ["admin"]
         assert (await done(s, "GET", "/cloud/users/user"))["groups"] == []
@@ -89,6 +93,9 @@ GROUPS = "/cloud/users/user/groups"
         ("DELETE", "/cloud/users/nobody", {}, 101),
         ("POST", "/cloud/groups", {"groupid": " "}, 101),
         ("POST", "/cloud/groups", {"groupid": "admin"}, 102),
+        ("PUT", "/cloud/groups/none", {"key": "displayname", "value": "x"}, 998),
+        ("PUT", "/cloud/groups/admin", {"key": "displayname", "value": "x"}, 101),
+        ("PUT", "/cloud/groups/admin", {"key": "shoes", "value": "43"}, 999),
         ("DELETE", "/cloud/groups/admin", {}, 102),
         ("DELETE", "/cloud/groups/none", {}, 101),
         ("POST", GROUPS, {}, 101),

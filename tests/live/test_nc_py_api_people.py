@@ -36,6 +36,7 @@ async def test_users_and_groups(nc: AsyncNextcloud) -> None:
     await nc.users_groups.create("team", display_name="Team")
     with pytest.raises(NextcloudException, match="group exists"):
         await nc.users_groups.create("team")
+    await nc.users_groups.edit("team", "A-Team")
     await nc.users.create("bob", display_name="Bob", password="s3cr3t", groups=["team"])
     assert await nc.users.get_list() == ["admin", "bob", "user"]
     assert await nc.users.get_list(mask="bo", limit=1) == ["bob"]
@@ -48,9 +49,9 @@ async def test_users_and_groups(nc: AsyncNextcloud) -> None:
     bob = await nc.users.get_user("bob")
     assert (bob.display_name, bob.groups, bob.enabled) == ("Robert", ["admin", "team"], False)
     assert [
-        (group.group_id, group.user_count, group.disabled)
+        (group.display_name, group.user_count, group.disabled)
         for group in await nc.users_groups.get_details()
-    ] == [("admin", 2, 1), ("team", 1, 1)]
+    ] == [("admin", 2, 1), ("A-Team", 1, 1)]
     await nc.users.enable("bob")
     await nc.users.remove_from_group("bob", "admin")
     assert await nc.users_groups.get_members("team") == ["bob"]
