@@ -109,7 +109,12 @@ OURS: dict[str, tuple[str, ...]] = {
         "appapi_host.settings",
     ),
     "appapi_host.app_connections": WORDS,
-    "appapi_host.app_streams": (*WORDS, "appapi_host.app_connections"),
+    "appapi_host.app_exchange": (*WORDS, "appapi_host.app_connections"),
+    "appapi_host.app_streams": (
+        *WORDS,
+        "appapi_host.app_connections",
+        "appapi_host.app_exchange",
+    ),
     "appapi_host.app_sockets": (*WORDS, "appapi_host.app_connections"),
     "appapi_host.deploy": (
         *WORDS,
@@ -187,7 +192,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httpx": ("exapp_sdk.client", "appapi_host.app_client.library"),
     "httpcore": ("appapi_host.app_client.library",),  # for the time of its import only
     # The parser below uvicorn: for what passes through the host a general client is too slow.
-    "httptools": ("appapi_host.app_streams",),
+    "httptools": ("appapi_host.app_exchange",),
     "websockets": ("appapi_host.app_sockets",),
     "uvicorn": ("exapp_sdk.server", "exapp_sdk.app", "appapi_host.asgi"),
     "cryptography": ("appapi_host.values",),
