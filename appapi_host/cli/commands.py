@@ -183,7 +183,8 @@ def _run(command: tuple[str, ...] | None, /, **options: Any) -> int:
     if command == ():
         raise click.UsageError(_NO_COMMAND)
     docker = _docker(command, options)
-    from appapi_host.cli.run import RunOptions, run
+    from appapi_host.cli.run import run
+    from appapi_host.cli.run_options import RunOptions
 
     return run(
         RunOptions(

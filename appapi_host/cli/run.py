@@ -10,9 +10,8 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -22,25 +21,26 @@ import anyio.abc
 from appapi_host.cli.addresses import addresses, known_passwords, page_addresses, sign_in
 from appapi_host.cli.common import DEFAULT_PORT, base_url, held, listen
 from appapi_host.cli.console import Console, Failure, open_console
+from appapi_host.cli.earlier_run import A_LOOK_SECONDS, end_earlier_run
 from appapi_host.cli.keys import Keys
 from appapi_host.cli.places import note_served
+from appapi_host.cli.run_options import RunOptions, info_of
 from appapi_host.cli.targets import ProcessTarget, Target
 from appapi_host.deploy import load
 from appapi_host.errors import HostError
 from appapi_host.events import Event, EventBus, StepFailed, StepFinished
 from appapi_host.gateways import serve_host
-from appapi_host.host import INSTANCE_SETTING, REGISTRY_FILE, Host
-from appapi_host.info_xml import AppInfo, EnvironmentVariable
+from appapi_host.host import Host
+from appapi_host.info_xml import AppInfo
 from appapi_host.records import AppRecord
-from appapi_host.registry import Registry
-from appapi_host.settings import NEXTCLOUD_VERSIONS, HostSettings, Timeouts
+from appapi_host.settings import HostSettings
 from exapp_sdk.errors import ExAppError
 from exapp_sdk.protocol.lifecycle import State
 
 if TYPE_CHECKING:
-    from appapi_host.cli.target_docker import DockerOptions
+    pass
 
-__all__ = ["RunOptions", "run"]
+__all__ = ["run"]
 
 LAST_LINES: Final = 20
 REBUILD_KEY: Final = "r"
@@ -51,47 +51,11 @@ _SHOWN_CHANGES: Final = 3
 
 _SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASS|KEY|CREDENTIAL", re.IGNORECASE)
 
-_A_LOOK_SECONDS: Final = 0.2
-"""Long enough to see whether an app has ended already."""
-
 _LAST_WORDS_SECONDS: Final = 1.0
 """How long reading the output of an app that has ended may take."""
 
 _GOODBYE_SECONDS: Final = 10.0
 """How long the app may take to be disabled when everything ends; then it is stopped anyway."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What `run` was asked for.
-
-    Args:
-        folder: of the app.
-        command: starts the app instead of what the folder declares.
-        port: of the host; None takes the usual one, or a free one.
-        bind: address to listen on.
-        once: end when the app is enabled.
-        data_dir: where the state is kept, below `run/<appid>`.
-        environment: further variables for the app.
-        timeouts: limits of the handshake.
-        docker: the app becomes a container; None makes it a process.
-        watch: install it anew whenever a file of the folder changes.
-        throttling: refuse addresses that fail to sign in too often; None as `HostSettings` has it.
-        nextcloud_version: the major version of Nextcloud that the host stands for.
-    """
-
-    folder: Path
-    command: tuple[str, ...] = ()
-    port: int | None = None
-    bind: str = "127.0.0.1"
-    once: bool = False
-    data_dir: Path = field(default_factory=Path)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    docker: "DockerOptions | None" = None
-    watch: bool = False
-    throttling: bool | None = None
-    nextcloud_version: int = NEXTCLOUD_VERSIONS.start
 
 
 def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
@@ -106,7 +70,7 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
         if _SECRET_NAME.search(name):
             console.hide(value)
     try:
-        info = _info(options)
+        info = info_of(options)
         directory = options.data_dir / "run" / info.id
         with (
             held(
@@ -134,30 +98,6 @@ def run(options: RunOptions, out: TextIO, err: TextIO) -> int:
         return 1
     finally:
         console.close()
-
-
-def _info(options: RunOptions) -> AppInfo:
-    """The description of the app in the folder.
-
-    Raises:
-        HostError: no folder, or no usable description in it.
-    """
-    folder = options.folder
-    if not folder.is_dir():
-        raise HostError(
-            f"{folder} is no folder" if folder.exists() else f"the folder {folder} does not exist",
-            remedy="give the folder of an ExApp: the one that holds appinfo/info.xml",
-        )
-    info = AppInfo.from_folder(folder)
-    # What a developer gives here is meant for the app, whether info.xml declares it or not.
-    undeclared = {
-        name: EnvironmentVariable(name=name, value=value)
-        for name, value in options.environment.items()
-        if name not in info.environment_variables
-    }
-    if not undeclared:
-        return info
-    return replace(info, environment_variables={**info.environment_variables, **undeclared})
 
 
 @contextmanager
@@ -210,7 +150,7 @@ class _Run:
         self.goodbye = anyio.CancelScope()
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch_signals)
-            await self._end_earlier_run()
+            await end_earlier_run(self.settings, self.console)
             code = await self._with_host()
             group.cancel_scope.cancel()
         if self.interrupted:
@@ -237,42 +177,6 @@ class _Run:
         self.keys.restore()
         self.console.close()
         os._exit(128 + self.interrupted)
-
-    async def _end_earlier_run(self) -> None:
-        """Stop what a `run` that was killed has left, and forget its state."""
-        state = self.settings.data_dir / REGISTRY_FILE if self.settings.data_dir else None
-        if state is None or not state.exists():
-            return
-        settings = replace(self.settings, timeouts=replace(self.settings.timeouts, stop=2.0))
-        async with Host.open(settings) as host:
-            for app in await host.registry.apps():
-                await self._remove_left(host, app)
-            instance = host.instance
-        # Passwords of an earlier run must not outlive it: it may have been bound to loopback only.
-        for suffix in ("", "-wal", "-shm"):
-            state.with_name(state.name + suffix).unlink(missing_ok=True)
-        # By its name a later run knows what is ours.
-        registry = await Registry.open(state)
-        await registry.set_setting(INSTANCE_SETTING, instance)
-        await registry.close()
-
-    async def _remove_left(self, host: Host, app: AppRecord) -> None:
-        is_process = app.daemon.accepts_deploy_id == "process-install"
-        what = f"process {app.deployment.get('pid', '?')}" if is_process else "container"
-        try:
-            with anyio.move_on_after(_A_LOOK_SECONDS) as look:
-                await host.exited(app.app_id)
-            await host.backend(app).remove(app, data=not is_process)
-        except HostError as error:
-            raise HostError(
-                f"an earlier run was killed, and its {what} cannot be removed: {error.cause}",
-                remedy=error.remedy,
-            ) from error
-        if look.cancelled_caught:
-            self.console.labelled(
-                "note",
-                f"an earlier run was killed: its app still ran ({what}), and was stopped now",
-            )
 
     async def _with_host(self) -> int:
         code = 1
@@ -469,7 +373,7 @@ class _Run:
         before = await host.app(self.info.id)
         self.console.has_steps = True
         try:
-            info = _info(self.options)
+            info = info_of(self.options)
             if info.id != self.info.id:
                 raise HostError(
                     f"appinfo/info.xml says {info.id} now, which is another app",
@@ -526,7 +430,7 @@ class _Run:
             self.console.say(f"{app.app_id} is stopped and removed; {rest}.")
 
     async def _is_running(self, host: Host) -> bool:
-        with anyio.move_on_after(_A_LOOK_SECONDS) as look:
+        with anyio.move_on_after(A_LOOK_SECONDS) as look:
             await host.exited(self.info.id)
         return look.cancelled_caught
 
