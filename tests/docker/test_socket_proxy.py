@@ -69,6 +69,12 @@ async def test_certificate_of_the_proxy_is_checked_against_the_authority_of_the_
             additional_options={"OVERRIDE_APP_HOST": ""},
         )
         await host.host.check_daemon(daemon)
+        address = f"127.0.0.1:{proxy.port}"
+        error = await refused(host, docker_daemon(host, address, haproxy_password=proxy.password))
+        assert error.cause == f"http://{address} speaks TLS, but the daemon is registered with http"
+        assert "protocol https" in error.remedy
+        daemon = docker_daemon(host, address, protocol="https", haproxy_password=proxy.password)
+        assert "ca.pem" in (await refused(host, daemon)).remedy
 
 
 @pytest.mark.parametrize("net", ["host", "bridge"])

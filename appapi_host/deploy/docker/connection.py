@@ -263,6 +263,10 @@ def _connected(address: Address) -> Connection:
             said = _told(error)
             if address.cert and ("EOF" in said or explain(address.shown, said).kind == "dropped"):
                 raise explain(address.shown, "alert bad certificate") from error
+            if address.url.startswith("http:") and _speaks_tls(address):
+                # An engine says so; a proxy hangs up on what it cannot read.
+                speaks = "HTTP request to an HTTPS server"
+                raise explain(address.shown, speaks, status=400) from error
             raise
         if answer.status_code == 404:
             raise _no_engine(address, answer)
@@ -276,6 +280,22 @@ def _connected(address: Address) -> Connection:
     headers = answer.headers
     is_podman = "Libpod-Api-Version" in headers or "Libpod" in headers.get("Server", "")
     return Connection(client, _context(address), is_podman=is_podman)
+
+
+def _speaks_tls(address: Address) -> bool:
+    """Whether TLS is spoken where something else was tried."""
+    parts = urlsplit(address.url)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+    try:
+        where = parts.hostname or "", parts.port or 80
+        with (
+            socket.create_connection(where, CONNECT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _check_readable(address: Address, path: Path) -> None:
