@@ -166,9 +166,11 @@ class Daemons:
             with anyio.fail_after(limit):
                 yield
         except TimeoutError:
+            remedy = "see whether the engine is busy or hangs, for instance with `docker info`"
+            if daemon.deploy_config.get("haproxy_password"):
+                remedy += "; a socket proxy hears nobody for minutes after several wrong passwords"
             raise HostError(
-                f"{daemon.host} did not answer within {limit:g} s",
-                remedy="see whether the engine is busy or hangs, for instance with `docker info`",
+                f"{daemon.host} did not answer within {limit:g} s", remedy=remedy
             ) from None
 
     def backend(self, app_or_daemon: AppRecord | Daemon) -> DeployBackend:

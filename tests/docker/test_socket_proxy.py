@@ -140,6 +140,17 @@ async def test_wrong_password_is_named(host: TestHost, proxy: SocketProxy) -> No
         assert "wrong-password" not in f"{error.cause} {error.remedy}"
 
 
+async def test_proxy_that_has_heard_too_many_wrong_passwords_is_silent(
+    tls_engine: TLSEngine, proxy: SocketProxy, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{proxy.port}"
+    async with live_host(tmp_path, HostSettings(timeouts=Timeouts(check=2.0))) as host:
+        for number in range(6):
+            await refused(host, docker_daemon(host, address, haproxy_password=f"wrong-{number}"))
+        error = await refused(host, docker_daemon(host, address, haproxy_password=proxy.password))
+    assert "after several wrong passwords" in error.remedy
+
+
 async def test_proxy_that_hides_networks_is_said_before_anything_is_made(
     host: TestHost, tls_engine: TLSEngine, proxy: SocketProxy
 ) -> None:
