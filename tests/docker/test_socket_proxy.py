@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +214,9 @@ async def test_engine_that_hangs_is_given_up_on(tls_engine: TLSEngine, tmp_path:
         os.kill(tls_engine.engine.process.pid, signal.SIGSTOP)
         try:
             error = await refused(host, daemon)
+            left = [one for one in threading.enumerate() if one.name == "engine-connection"]
+            assert left
+            assert all(thread.daemon for thread in left), "no process would end before its answer"
         finally:
             os.kill(tls_engine.engine.process.pid, signal.SIGCONT)
     assert error.cause == f"{tls_engine.engine.socket} did not answer within 0.5 s"

@@ -151,11 +151,16 @@ class Attempt:
         self._address = address
         self._lock = threading.Lock()
         self._made: Connection | None = None
+        self._error: BaseException | None = None
         self._is_unwanted = False
 
     def make(self) -> None:
-        """Make it, or raise what `_connected()` raises."""
-        made = _connected(self._address)
+        """Make it; what that raises is raised by `result()`."""
+        try:
+            made = _connected(self._address)
+        except BaseException as error:  # noqa: BLE001  # nobody looks at this thread
+            self._error = error
+            return
         with self._lock:
             self._made = made
             is_unwanted = self._is_unwanted
@@ -171,7 +176,13 @@ class Attempt:
             made.close()
 
     def result(self) -> Connection:
-        """What was made."""
+        """What was made.
+
+        Raises:
+            BaseException: what `_connected()` raised.
+        """
+        if self._error is not None:
+            raise self._error
         assert self._made is not None
         return self._made
 

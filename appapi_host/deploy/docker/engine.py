@@ -8,12 +8,15 @@ Whatever goes wrong comes out as an `EngineError` with cause and remedy.
 import base64
 import json
 import math
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 
 from appapi_host.deploy.docker.address import Address
@@ -399,12 +402,23 @@ class Engine:
 
     async def _new_connection(self) -> Connection:
         attempt = Attempt(self.address)
+        made, token = anyio.Event(), anyio.lowlevel.current_token()
+
+        def make() -> None:
+            attempt.make()
+            with suppress(Exception):  # the loop has ended before us
+                anyio.from_thread.run_sync(made.set, token=token)
+
+        # Not one of anyio's threads: no process could end before an engine that hangs has answered.
+        threading.Thread(target=make, name="engine-connection", daemon=True).start()
         try:
-            await self._run(attempt.make, wait=True)
+            await made.wait()
+            return attempt.result()
+        except FOREIGN as error:
+            raise translated(self.shown, error) from error
         except BaseException:
             attempt.give_up()
             raise
-        return attempt.result()
 
     async def _ask(self, method: str, *args: Any, wait: bool = False, **options: Any) -> Any:
         """Call a method of the library."""
