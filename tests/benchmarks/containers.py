@@ -42,12 +42,12 @@ from tests.docker.engines import (
     docker_engine,
     free_bridge,
     free_network,
-    free_port,
     remove_everything,
 )
 from tests.docker.python_image import python_image
 from tests.docker.registry import Registry, docker_registry
 from tests.install import PATH, engine_obstacle
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 WIRE = HERE.parent / "wire"
@@ -198,6 +198,7 @@ def without_host(bench: Bench, count: int) -> float:
     Nobody installs faster than this: a volume, a container and its start for each, all at once.
     """
     names = [f"bare{number}" for number in range(count)]
+    known = {"APP_HOST": "127.0.0.1", "APP_ID": "bare", "APP_VERSION": "1", "APP_SECRET": "-"}
     clients = [docker.APIClient(f"unix://{bench.engine.socket}", version="1.41") for _ in names]
 
     def start(client: docker.APIClient, name: str) -> None:
@@ -206,7 +207,7 @@ def without_host(bench: Bench, count: int) -> float:
         container = client.create_container(
             f"{bench.registry.address}/plain:1",
             name=name,
-            environment={"APP_HOST": "127.0.0.1", "APP_PORT": str(free_port()), "APP_SECRET": "-"},
+            environment=known | {"APP_PORT": str(free_port())},
             host_config=client.create_host_config(network_mode="host", mounts=[mount]),
         )
         client.start(container)
