@@ -43,7 +43,7 @@ async def install(
     *,
     daemon: str | None,
     environment: Mapping[str, str],
-    host_url: str,
+    host_url: str | None,
 ) -> int:
     """Install an app and wait until it is enabled.
 
@@ -52,12 +52,14 @@ async def install(
         source: the app's folder, the path of an info.xml, or its URL.
         daemon: where, by name; the default daemon if not given.
         environment: values for variables that the app declares.
-        host_url: where apps reach the host, for a daemon that is made.
+        host_url: where apps reach the host, for a daemon that is made; not given, where that is
+            served, or was last.
     """
     info = await load_info(source)
     async with session.host() as host:
         if daemon is None and not await host.daemons.all():
-            local = build_daemon(_LOCAL, "process-install", nextcloud_url=host_url)
+            url = host_url or _served_at(host)
+            local = build_daemon(_LOCAL, "process-install", nextcloud_url=url)
             await host.register_daemon(local, set_default=True)
             session.note(f"No daemon was registered: {_LOCAL} is one now, for local processes.")
         _warn(session, info)
@@ -195,13 +197,14 @@ async def add_daemon(
     deploy_id: str,
     *,
     host: str,
-    host_url: str,
+    host_url: str | None,
     net: str,
     default: bool,
 ) -> int:
     """Register a daemon, and see whether it can be used."""
-    daemon = build_daemon(name, deploy_id, nextcloud_url=host_url, host=host, net=net)
     async with session.host() as opened:
+        url = host_url or _served_at(opened)
+        daemon = build_daemon(name, deploy_id, nextcloud_url=url, host=host, net=net)
         opened.backend(daemon)  # a deploy id that nobody knows is refused here
         await opened.check_daemon(daemon)
         await opened.register_daemon(daemon, set_default=default)
@@ -261,3 +264,7 @@ def _table(
     widths = {index: max(len(row[index]) for row in (head, *rows)) for index in columns}
     for row in (head, *rows):
         session.line("  ".join(f"{row[index]:<{widths[index]}}" for index in columns).rstrip())
+
+
+def _served_at(host: "Host") -> str:
+    return f"http://127.0.0.1:{host.settings.port}"

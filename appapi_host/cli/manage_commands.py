@@ -4,16 +4,14 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import click
 
-from appapi_host.cli.common import DATA_DIR_VARIABLE, DEFAULT_PORT
+from appapi_host.cli.common import DATA_DIR_VARIABLE
 
 __all__ = ["groups"]
-
-_HOST_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 _DATA_DIR = click.option(
     "--data-dir",
@@ -24,7 +22,7 @@ _DATA_DIR = click.option(
 _NAME = click.argument("app_id", metavar="APPID")
 _SOURCE = click.argument("source", metavar="PATH")
 _URL = click.option(
-    "--host-url", default=_HOST_URL, show_default=True, help="Where apps reach the host."
+    "--host-url", help="Where apps reach the host.  [default: where `serve` listens, or did last]"
 )
 
 

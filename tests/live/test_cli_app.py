@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from appapi_host.cli import main, manage
+from appapi_host.cli.places import note_served
 from appapi_host.cli.session import Session
 from appapi_host.host import Host
 from appapi_host.settings import HostSettings
@@ -68,6 +69,23 @@ def test_an_app_is_managed_from_its_installation_to_its_end(call: Call, tmp_path
     kept = "What it has stored is kept; --data removes that, too."
     assert call("app", "remove", "plain")[0] == [f"plain is removed. {kept}"]
     assert call("daemon", "remove", "local")[0] == ["Daemon local is removed."]
+
+
+def test_new_daemons_lead_apps_to_where_the_host_is_served(call: Call, tmp_path: Path) -> None:
+    def urls() -> set[str]:
+        return {line.split()[-1] for line in call("daemon", "list")[0] if "http:" in line}
+
+    assert call("daemon", "add", "usual", "manual-install")[2] == 0
+    assert urls() == {"http://127.0.0.1:8080"}
+    anyio.run(serve_at, tmp_path / "data", 8123)
+    assert call("daemon", "add", "served", "manual-install")[2] == 0
+    assert urls() == {"http://127.0.0.1:8080", "http://127.0.0.1:8123"}
+
+
+async def serve_at(data_dir: Path, port: int) -> None:
+    settings = HostSettings(data_dir=data_dir, port=port)
+    async with Host.open(settings) as host:
+        await note_served(host.registry, settings)
 
 
 def test_an_app_that_fails_says_why_wherever_one_looks(call: Call, tmp_path: Path) -> None:
