@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _forget_stdout()
+        from appapi_host.cli.console import forget
+
+        forget(sys.stdout)
         return 1
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  # whatever it is, no traceback
         return _report(error)
@@ -74,8 +76,3 @@ def _report(error: BaseException) -> int:
         file=sys.stderr,
     )
     return 1
-
-
-def _forget_stdout() -> None:
-    """Point stdout at nothing: its reader is gone, and Python would complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

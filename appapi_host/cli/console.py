@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
-__all__ = ["Address", "Console", "Failure", "ProgressOnly", "TerminalConsole", "open_console"]
+__all__ = [
+    "Address",
+    "Console",
+    "Failure",
+    "ProgressOnly",
+    "TerminalConsole",
+    "forget",
+    "open_console",
+]
 
 _LABEL_WIDTH: Final = len(Direction.HOST_TO_APP)
 _AT_ONCE: Final = 1.0
@@ -244,6 +253,16 @@ class Console:
             stream.flush()
         except (BrokenPipeError, ValueError):
             self.is_gone = True
+            forget(stream)
+
+
+def forget(stream: TextIO) -> None:
+    """Point a stream at nothing: its reader is gone.
+
+    What it still holds would be written when Python ends, fail again, and become exit code 120.
+    """
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), stream.fileno())
 
 
 class TerminalConsole(Console):

@@ -1,6 +1,7 @@
 """What a person reads: the plain form, which scripts read too, and the one for terminals."""
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -386,3 +387,12 @@ def test_bars_alone_print_no_lines(screen: Terminal, err: io.StringIO) -> None:
 def test_error_of_the_host_without_remedy_is_one_line(err: io.StringIO, console: Console) -> None:
     console.failure(Failure.of(HostError("no room")))
     assert err.getvalue() == "ERROR: no room\n"
+
+
+def test_what_a_gone_reader_did_not_get_is_not_written_again_at_the_end() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        console = Console(stream, stream)
+        console.say("hello")
+        assert console.is_gone  # and closing it does not raise
