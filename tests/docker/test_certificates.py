@@ -83,11 +83,22 @@ def test_one_upload_holds_all_that_debian_would_make_of_it(pem: list[str]) -> No
     }
 
 
+def test_image_without_a_bundle_gets_few_files(pem: list[str]) -> None:
+    hashes = [name_hash(ssl.PEM_cert_to_DER_cert(text)) for text in pem]
+    assert files_of(upload_of(DEBIAN, b"", [], pem)) == {
+        "usr/local/share/ca-certificates/custom_certs.crt": "\n".join(pem) + "\n",
+        "etc/ssl/certs/ca-certificates.crt": "\n" + "\n".join(pem) + "\n",
+        f"etc/ssl/certs/{hashes[0]}.0": pem[0] + "\n",
+        f"etc/ssl/certs/{hashes[1]}.1": pem[1] + "\n",
+        f"etc/ssl/certs/{hashes[2]}.0": pem[2] + "\n",
+    }
+
+
 def test_one_upload_holds_all_that_centos_would_make_of_it(pem: list[str]) -> None:
-    files = files_of(upload_of(CENTOS, b"", [], pem[:1]))
-    assert files == {
-        "etc/pki/ca-trust/source/anchors/custom_cert_0.crt": pem[0] + "\n",
-        "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem": "\n" + pem[0] + "\n",
+    old, *new = pem
+    assert files_of(upload_of(CENTOS, old.encode(), [old], new[:1])) == {
+        "etc/pki/ca-trust/source/anchors/custom_cert_0.crt": new[0] + "\n",
+        "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem": f"{old}\n{new[0]}\n",
     }
 
 

@@ -16,7 +16,7 @@ import re
 import ssl
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -171,22 +171,24 @@ def upload_of(
 
     Args:
         layout: of its distribution.
-        bundle: its present bundle.
+        bundle: its present bundle; empty if it has none.
         present: the certificates in it.
         missing: what it shall trust as well.
     """
-    files = {
-        _single(layout, number): certificate + "\n" for number, certificate in enumerate(missing)
-    }
     text = bundle.decode("utf-8", "surrogateescape")
-    files[layout.bundle] = text.rstrip("\n") + "\n" + "\n".join(missing) + "\n"
+    files = {layout.bundle: text.rstrip("\n") + "\n" + "\n".join(missing) + "\n"}
     links: dict[str, str] = {}
-    if layout.hashed:
-        taken = Counter(name_hash(_der(certificate)) for certificate in present)
-        for number, certificate in enumerate(missing):
-            name = name_hash(_der(certificate))
-            links[f"{layout.hashed}/{name}.{taken[name]}"] = f"/{_single(layout, number)}"
-            taken[name] += 1
+    names = list(_hashed(layout, present, missing)) if layout.hashed else []
+    if bundle:
+        # The distribution's tool may run again, and it wants one certificate in a file.
+        singles = [_single(layout, number) for number in range(len(missing))]
+        files |= {path: pem + "\n" for path, pem in zip(singles, missing, strict=True)}
+        links = {name: f"/{path}" for name, path in zip(names, singles, strict=False)}
+    else:
+        # Whatever brings that tool makes the bundle anew, and finds them here. Each file costs
+        # the engine time, and here all that the machine trusts is missing.
+        files[f"{layout.folder}/custom_certs.crt"] = "\n".join(missing) + "\n"
+        files |= {name: pem + "\n" for name, pem in zip(names, missing, strict=False)}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, content in files.items():
@@ -199,6 +201,15 @@ def upload_of(
             member.type, member.linkname = tarfile.SYMTYPE, target
             tar.addfile(member)
     return packed.getvalue()
+
+
+def _hashed(layout: Layout, present: Iterable[str], missing: Sequence[str]) -> Iterator[str]:
+    """Where OpenSSL looks for each of the missing ones."""
+    taken = Counter(name_hash(_der(certificate)) for certificate in present)
+    for certificate in missing:
+        name = name_hash(_der(certificate))
+        yield f"{layout.hashed}/{name}.{taken[name]}"
+        taken[name] += 1
 
 
 def _single(layout: Layout, number: int) -> str:
