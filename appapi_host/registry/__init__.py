@@ -73,6 +73,7 @@ class Registry:
         self._users: tuple[int, list[User]] = (0, [])
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._changed = anyio.Event()
+        self._app_changed: dict[str, anyio.Event] = {}
         self._own_changes = 0
         self._ports = PortBook(path)
 
@@ -251,7 +252,7 @@ class Registry:
                 self._ports.take(app.app_id, app.port)
             return existing_app(connection, app.app_id)
 
-        return await self._write(add)
+        return await self._write(add, app_id=app.app_id)
 
     async def app(self, app_id: str) -> AppRecord | None:
         """The app of that id."""
@@ -302,7 +303,7 @@ class Registry:
                     )
             return after
 
-        return await self._write(write)
+        return await self._write(write, app_id=app_id)
 
     async def remove_app(self, app_id: str) -> None:
         """Forget an app and what it registered; see `appapi_host.documents.OUTLIVING`.
@@ -317,7 +318,7 @@ class Registry:
             Documents(connection).forget_app(app_id)
             self._ports.give_back(app_id)
 
-        await self._write(remove)
+        await self._write(remove, app_id=app_id)
 
     async def wait(
         self, app_id: str, until: Callable[[AppRecord | None], bool]
@@ -333,7 +334,8 @@ class Registry:
             return data_version(connection), find_app(connection, app_id)
 
         while True:
-            changed = self._changed
+            # Of this app alone: many that are installed at once would wake each other all the time.
+            changed = self._app_changed.setdefault(app_id, anyio.Event())
             seen, record = await self.look(read)
             if until(record):
                 return record
@@ -466,7 +468,13 @@ class Registry:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._work, work, limiter=self._one_at_a_time)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    async def _write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = False,
+        app_id: str = "",
+    ) -> T:
         def whole(connection: sqlite3.Connection) -> T:
             if durable:
                 connection.execute("PRAGMA synchronous = FULL")
@@ -481,6 +489,8 @@ class Registry:
         changed, self._changed = self._changed, anyio.Event()
         self._own_changes += 1
         changed.set()
+        if app_changed := self._app_changed.pop(app_id, None):
+            app_changed.set()
         return result
 
     def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:

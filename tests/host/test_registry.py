@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -202,6 +203,30 @@ async def test_a_waiter_is_woken_by_a_change_through_the_same_object(path: Path 
         assert app
         assert app.state is State.ENABLED
         assert len(seen) <= 4, "woken by changes, not by the clock"
+
+
+async def test_a_waiter_sleeps_while_other_apps_change() -> None:
+    async with stocked(None) as registry:
+        await registry.add_app(replace(APP, app_id="other", port=APP.port + 1))
+        seen: list[int] = []
+
+        def is_moved(app: AppRecord | None) -> bool:
+            assert app is not None
+            seen.append(app.port)
+            return app.port != APP.port
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(registry.wait, "my_app", is_moved)
+            await anyio.wait_all_tasks_blocked()
+            for port in range(9100, 9110):
+                await registry.apply("other", partial(at_port, port))
+                await anyio.wait_all_tasks_blocked()
+            await registry.apply("my_app", partial(at_port, 9200))
+        assert seen == [APP.port, 9200]
+
+
+def at_port(port: int, app: AppRecord) -> AppRecord:
+    return replace(app, port=port)
 
 
 async def test_a_waiter_learns_that_the_app_is_gone(path: Path | None) -> None:
