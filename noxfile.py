@@ -41,6 +41,10 @@ def install(session: nox.Session, *groups: str, extra: str) -> None:
     session.install("-e", f".[{extra}]", *wanted)
 
 
+PARALLEL = ("-n", "2")
+"""Two processes: one for the tests with engines, which mostly wait; `-n 0` after it is none."""
+
+
 @nox.session(python=PRESENT)
 def tests(session: nox.Session) -> None:
     """The whole suite with branch coverage, processes that it starts included.
@@ -55,7 +59,7 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # Compiled once instead of by each of the hundreds of processes that tests start.
     session.run("python", "-m", "compileall", "-q", "appapi_host", "exapp_sdk")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:  # a part of the suite cannot reach the floor
         session.run("coverage", "report")

@@ -2,11 +2,27 @@
 
 import mimetypes
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
 
 mimetypes.init()  # reads the system's tables once; Starlette would do it within a request
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With pytest-xdist a file goes to one process, and all that starts engines to the same one.
+
+    So what tests share is started once, and tests that wait for engines run beside the others.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # not needed where tests run in one process
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "engines" if nodeid.startswith("tests/docker/") else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
