@@ -276,10 +276,12 @@ class DockerBackend(DeployBackend):
     async def last_output(self, app: AppRecord, *, lines: int) -> list[str]:
         """The last lines that the container printed, oldest first; none if it is gone."""
         try:
-            container = await self._at(app.daemon).owned.container(app)
+            site = self._at(app.daemon)
+            container = await site.owned.container(app)
             if container is None:
                 return []
-            printed = await self.engine(app.daemon).log(container, lines)
+            until = site.endings.failed_at(container)
+            printed = await site.engine.log(container, lines, until=until)
         except EngineError:
             return []  # asked for in the middle of another error, which must not be hidden
         return [_text(line) for line in printed.removesuffix(b"\n").split(b"\n") if printed][

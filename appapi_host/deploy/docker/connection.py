@@ -119,9 +119,9 @@ class Connection:
         started = self._post(f"/exec/{created['Id']}/start", {"Detach": False, "Tty": False})
         return b"".join(frames(iter([started.content])))
 
-    def log(self, container: str, lines: int) -> bytes:
-        """The last lines of what a container printed."""
-        params = {"stdout": 1, "stderr": 1, "tail": lines}
+    def log(self, container: str, lines: int, until: str) -> bytes:
+        """The last lines of what a container printed, with `until` up to that time."""
+        params = {"stdout": 1, "stderr": 1, "tail": lines} | ({"until": until} if until else {})
         response = self._get(f"/containers/{container}/logs", params)
         return b"".join(frames(iter([response.content])))
 

@@ -1,8 +1,10 @@
 """How containers end, and whether they begin again."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import anyio
@@ -15,12 +17,17 @@ from appapi_host.records import AppRecord
 from appapi_host.settings import Timeouts
 from exapp_sdk.protocol.lifecycle import State
 
-__all__ = ["Endings"]
+__all__ = ["Endings", "unix_time"]
 
 _SETTLED: Final = frozenset({State.ENABLED, State.DISABLED, State.DISABLING})
 """Where the engine's own restarts are welcome; before, an end is a failure to be looked at."""
 
+_UNWANTED_SECONDS: Final = 1.0
+"""How long a run may take to end that the engine has begun after a failure: it has not been told to
+do anything yet."""
+
 _OUT_OF_MEMORY: Final = "killed because it used more memory than its limit"
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 _NOT_OUR_PLATFORM: Final = "exec format error"
 """What the kernel says about a program for another processor."""
 
@@ -71,10 +78,21 @@ class Endings:
         self._timeouts = timeouts
         self._warn = warn
         self._runs: dict[str, _Run] = {}
+        self._failures: dict[str, str] = {}
 
     def begun(self, container: str) -> None:
         """A container was started on purpose: restarts are counted anew."""
         self._runs[container] = _Run(interruptions=self._watcher.interruptions)
+        self._failures.pop(container, None)
+
+    def failed_at(self, container: str) -> str:
+        """When the end came that counts as a failure, in unix seconds with nine decimals.
+
+        Returns:
+            Empty if there was none. What is printed later is of a run that the engine has begun
+            before we kept it from that.
+        """
+        return self._failures.get(container, "")
 
     async def ended(self, app: AppRecord, container: str) -> str:
         """Wait until the container has ended.
@@ -112,6 +130,7 @@ class Endings:
             else:
                 break
         if state.exists:
+            self._failures[container] = unix_time(state.finished)
             await self._keep_stopped(app, container, state)
         return text
 
@@ -169,8 +188,8 @@ class Endings:
         printed, is_oom = b"", state.is_oom
         code = self._watcher.exit_code(container) or state.exit_code
         with anyio.CancelScope(shield=True), suppress(EngineError):
-            await self._engine.stop(container, self._timeouts.stop)
-            printed = await self._engine.log(container, 1)
+            await self._engine.stop(container, min(self._timeouts.stop, _UNWANTED_SECONDS))
+            printed = await self._engine.log(container, 1, until=self.failed_at(container))
             # What the kernel did may be known only after the end.
             is_oom |= ContainerState.of(await self._engine.container(container)).is_oom
         said = printed.decode("utf-8", "replace")
@@ -228,3 +247,12 @@ class Endings:
         if state.error:
             return f"exit code {code}, {state.error}"
         return f"exit code {code}"
+
+
+def unix_time(text: str) -> str:
+    """A time of the engine in the form in which it wants to be asked for one; empty for none."""
+    found = _TIME.fullmatch(text)
+    if found is None or text.startswith("0001-"):  # Go's time that is not set
+        return ""
+    seconds = datetime.fromisoformat(f"{found[1]}{found[3].replace('Z', '+00:00')}").timestamp()
+    return f"{seconds:.0f}.{found[2] or '':0<9.9}"

@@ -315,10 +315,16 @@ class Engine:
         """Unpack a tar at the root of a container."""
         await self._ask("put_archive", container, "/", data)
 
-    async def log(self, container: str, lines: int) -> bytes:
-        """The last lines of what a container printed."""
+    async def log(self, container: str, lines: int, *, until: str = "") -> bytes:
+        """The last lines of what a container printed.
+
+        Args:
+            container: name or id.
+            lines: how many.
+            until: up to when, in seconds since 1970 with nine decimals; up to now if not given.
+        """
         await self.connect()
-        return await self._run(self._connected().log, container, lines, wait=True)
+        return await self._run(self._connected().log, container, lines, until, wait=True)
 
     def follow_log(self, container: str, *, tail: int | None = None, follow: bool = True) -> Chunks:
         """What a container prints until it ends, or has printed until now.

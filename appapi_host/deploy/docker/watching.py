@@ -38,6 +38,7 @@ class ContainerState:
         is_oom: the kernel ended it for its memory.
         error: why it could not be started.
         started: when it was started last, in the engine's words.
+        finished: when it ended last, in the same.
         health: `starting`, `healthy`, `unhealthy`, or empty without a health check.
         probe: what the last health check printed.
     """
@@ -49,6 +50,7 @@ class ContainerState:
     is_oom: bool = False
     error: str = ""
     started: str = ""
+    finished: str = ""
     health: str = ""
     probe: str = ""
 
@@ -68,6 +70,7 @@ class ContainerState:
             is_oom=bool(state.get("OOMKilled")),
             error=str(state.get("Error") or ""),
             started=str(state.get("StartedAt") or ""),
+            finished=str(state.get("FinishedAt") or ""),
             health="" if status == "none" else status,
             probe=str(log[-1].get("Output") or "").strip(),
         )
