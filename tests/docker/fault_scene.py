@@ -72,7 +72,8 @@ class Scene:
         self._engine = engine
         self.registry = registry
         self.make_image = make_image
-        self.url = "http://127.0.0.1:8080"
+        # Where nobody listens: the usual port may be that of a host in a test beside this one.
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.screen = ""
         self.code = 0
         self.hidden: dict[str, str] = {}

@@ -190,7 +190,7 @@ def limiting_proxy(
         f"  http-request return status 429 content-type {kind} file {answer}"
         f" if {{ path_sub /{what}/ }}\n"
         "  default_backend registry\n"
-        f"backend registry\n  server registry {registry.address}\n"
+        f"backend registry\n  server registry 127.0.0.1:{registry.address.rpartition(':')[2]}\n"
     )
     with process(["haproxy", "-db", "-f", path], log) as started:
         until(lambda: accepts(("127.0.0.1", port)), started, log)

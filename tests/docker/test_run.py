@@ -15,6 +15,7 @@ import pytest
 
 from tests.docker.engines import DockerEngine
 from tests.live.cli_shell import Running, Shell, get, write_app
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 
@@ -47,7 +48,7 @@ class Desk:
         self.engine = engine
         self.words: list[object] = [
             *("run", self.app, "--deploy", "docker", "--daemon-host", engine.socket),
-            *("--build-arg", f"BASE={base}"),
+            *("--build-arg", f"BASE={base}", "--port", free_port()),
         ]
 
     def images(self) -> list[str]:
