@@ -37,7 +37,7 @@ from exapp_sdk.protocol.status import Status
 LIMIT = 3000
 """Small reads per second of processor time that the host must answer."""
 
-GROWTH = 1.4
+GROWTH = 1.25
 """How much more a call may cost with 1,000 apps than with one."""
 
 SECRET = "0123456789abcdef" * 8
