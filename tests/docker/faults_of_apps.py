@@ -209,28 +209,27 @@ def _(scene: Scene) -> None:
     scene.install(image)
 
 
-@fault("the disk of the engine is full as it shall create the container", "own")
-def _(scene: Scene) -> None:
+def full_at(scene: Scene, request: bytes) -> None:
+    """The disk of the engine is full when it is asked for that."""
     image = scene.make_image("quiet")
-    with scene.engine_behind(scene.at_request(b"/containers/create", scene.own.fill)) as path:
+    with scene.engine_behind(scene.at_request(request, scene.own.fill)) as path:
         scene.daemon(host=path)
         scene.install(image)
+
+
+@fault("the disk of the engine is full as it shall create the container", "own")
+def _(scene: Scene) -> None:
+    full_at(scene, b"/containers/create")
 
 
 @fault("the disk of the engine is full as certificates are installed", "own")
 def _(scene: Scene) -> None:
-    image = scene.make_image("quiet")
-    with scene.engine_behind(scene.at_request(b"PUT /", scene.own.fill)) as path:
-        scene.daemon(host=path)
-        scene.install(image)
+    full_at(scene, b"PUT /")
 
 
 @fault("the disk of the engine is full as it shall start the container", "own")
 def _(scene: Scene) -> None:
-    image = scene.make_image("quiet")
-    with scene.engine_behind(scene.at_request(b"/start", scene.own.fill)) as path:
-        scene.daemon(host=path)
-        scene.install(image)
+    full_at(scene, b"/start")
 
 
 def push_for_another_platform(registry: Registry, name: str, tag: str) -> None:

@@ -1,15 +1,94 @@
 """What goes wrong with engines, with the way to them, and with the host itself."""
 
 import threading
+from collections.abc import Callable
 
 from exapp_sdk.protocol.lifecycle import State
 from tests.docker.fault_book import fault
 from tests.docker.fault_scene import APP, Scene
 from tests.docker.socket_proxy import socket_proxy
+from tests.docker.stoppable import StoppableEngine
 from tests.docker.tls import Authority
 from tests.ports import free_port
 
 CREATE = b"/containers/create"
+
+
+End = Callable[[StoppableEngine], None]
+"""How an engine goes that is started again."""
+
+
+def again_during_the_pull(scene: Scene, image: str, end: End) -> None:
+    """The engine goes when half a layer is there, and comes back."""
+    scene.daemon()
+    image = scene.fresh_image(image)
+
+    def restart() -> None:
+        end(scene.own)
+        registry.limit = None
+        registry.release.set()
+        scene.own.start()
+
+    with scene.holding_registry() as registry, scene.meanwhile() as then:
+        then(registry.reached, restart)
+        scene.install(image, registry=registry.name)
+
+
+def again_at_create(scene: Scene, end: End) -> None:
+    """The engine goes when it is asked to create the container, and comes back."""
+    image = scene.make_image("quiet")
+
+    def restart() -> None:
+        end(scene.own)
+        threading.Thread(target=scene.own.start).start()
+
+    with scene.engine_behind(scene.at_request(CREATE, restart)) as path:
+        scene.daemon(host=path)
+        scene.install(image)
+
+
+def again_in_init(scene: Scene, end: End) -> None:
+    """The engine goes while the app is at work, and comes back."""
+
+    def restart() -> None:
+        scene.engine.docker("exec", f"nc_app_{APP}", "python3", "-c", "open('/ready', 'w')")
+        end(scene.own)
+        scene.own.start()
+
+    with scene.served(), scene.meanwhile() as then:
+        scene.daemon()
+        then(scene.printed("preparing"), restart)
+        scene.install(scene.make_image("idle"))
+
+
+@fault("the engine is restarted during the pull", "own")
+def _(scene: Scene) -> None:
+    again_during_the_pull(scene, "pulled-again", StoppableEngine.stop)
+
+
+@fault("the engine is killed during the pull, and started again", "own")
+def _(scene: Scene) -> None:
+    again_during_the_pull(scene, "pulled-killed", StoppableEngine.kill)
+
+
+@fault("the engine is restarted as it shall create the container", "own")
+def _(scene: Scene) -> None:
+    again_at_create(scene, StoppableEngine.stop)
+
+
+@fault("the engine is killed as it shall create the container, and started again", "own")
+def _(scene: Scene) -> None:
+    again_at_create(scene, StoppableEngine.kill)
+
+
+@fault("the engine is restarted while the app initializes", "own")
+def _(scene: Scene) -> None:
+    again_in_init(scene, StoppableEngine.stop)
+
+
+@fault("the engine is killed while the app initializes, and started again", "own")
+def _(scene: Scene) -> None:
+    again_in_init(scene, StoppableEngine.kill)
 
 
 @fault("the engine is stopped during the pull", "own")
@@ -22,40 +101,11 @@ def _(scene: Scene) -> None:
         scene.install(image, registry=registry.name)
 
 
-@fault("the engine is restarted during the pull", "own")
-def _(scene: Scene) -> None:
-    scene.daemon()
-    image = scene.fresh_image("pulled-again")
-
-    def restart() -> None:
-        scene.own.stop()
-        registry.limit = None
-        registry.release.set()
-        scene.own.start()
-
-    with scene.holding_registry() as registry, scene.meanwhile() as then:
-        then(registry.reached, restart)
-        scene.install(image, registry=registry.name)
-
-
 @fault("the engine is stopped as it shall create the container", "own")
 def _(scene: Scene) -> None:
     scene.environ(APPAPI_HOST_ENGINE_TIMEOUT="1")
     image = scene.make_image("quiet")
     with scene.engine_behind(scene.at_request(CREATE, scene.own.stop)) as path:
-        scene.daemon(host=path)
-        scene.install(image)
-
-
-@fault("the engine is restarted as it shall create the container", "own")
-def _(scene: Scene) -> None:
-    image = scene.make_image("quiet")
-
-    def restart() -> None:
-        scene.own.stop()
-        threading.Thread(target=scene.own.start).start()
-
-    with scene.engine_behind(scene.at_request(CREATE, restart)) as path:
         scene.daemon(host=path)
         scene.install(image)
 
@@ -66,19 +116,6 @@ def _(scene: Scene) -> None:
     scene.environ(APPAPI_HOST_ENGINE_TIMEOUT="1")
     with scene.meanwhile() as then:
         then(scene.printed("preparing"), scene.own.stop)
-        scene.install(scene.make_image("idle"))
-
-
-@fault("the engine is restarted while the app initializes", "own")
-def _(scene: Scene) -> None:
-    def restart() -> None:
-        scene.engine.docker("exec", f"nc_app_{APP}", "python3", "-c", "open('/ready', 'w')")
-        scene.own.stop()
-        scene.own.start()
-
-    with scene.served(), scene.meanwhile() as then:
-        scene.daemon()
-        then(scene.printed("preparing"), restart)
         scene.install(scene.make_image("idle"))
 
 
@@ -94,48 +131,6 @@ def _(scene: Scene) -> None:
         serve.until("is back")
         assert scene.answers()
         scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
-
-
-@fault("the engine is killed during the pull, and started again", "own")
-def _(scene: Scene) -> None:
-    scene.daemon()
-    image = scene.fresh_image("pulled-killed")
-
-    def restart() -> None:
-        scene.own.kill()
-        registry.limit = None
-        registry.release.set()
-        scene.own.start()
-
-    with scene.holding_registry() as registry, scene.meanwhile() as then:
-        then(registry.reached, restart)
-        scene.install(image, registry=registry.name)
-
-
-@fault("the engine is killed as it shall create the container, and started again", "own")
-def _(scene: Scene) -> None:
-    image = scene.make_image("quiet")
-
-    def restart() -> None:
-        scene.own.kill()
-        threading.Thread(target=scene.own.start).start()
-
-    with scene.engine_behind(scene.at_request(CREATE, restart)) as path:
-        scene.daemon(host=path)
-        scene.install(image)
-
-
-@fault("the engine is killed while the app initializes, and started again", "own")
-def _(scene: Scene) -> None:
-    def restart() -> None:
-        scene.engine.docker("exec", f"nc_app_{APP}", "python3", "-c", "open('/ready', 'w')")
-        scene.own.kill()
-        scene.own.start()
-
-    with scene.served(), scene.meanwhile() as then:
-        scene.daemon()
-        then(scene.printed("preparing"), restart)
-        scene.install(scene.make_image("idle"))
 
 
 @fault(
