@@ -56,6 +56,18 @@ class NodeResource(Resource):
         ]
         return [*live, *(name for name in self._stored if name not in FILE_PROPERTIES)]
 
+    def get_etag(self) -> str:
+        """Changes with the content, that of a folder with anything in it."""
+        return self.node.etag
+
+    def get_last_modified(self) -> float:
+        """Unix seconds."""
+        return self.node.mtime
+
+    def support_etag(self) -> bool:
+        """Yes."""
+        return True
+
     def remove(self) -> None:
         """Move it to the trash."""
         self.work.store.delete(self.node, skip_trash=self.work.skip_trash)
@@ -226,18 +238,6 @@ class FileResource(NodeResource, Stored, DAVNonCollection):
         """Media type."""
         return self.node.mime
 
-    def get_etag(self) -> str:
-        """Changes with the content."""
-        return self.node.etag
-
-    def get_last_modified(self) -> float:
-        """Unix seconds."""
-        return self.node.mtime
-
-    def support_etag(self) -> bool:
-        """Yes."""
-        return True
-
     def support_ranges(self) -> bool:
         """Yes."""
         return True
@@ -290,18 +290,6 @@ class FolderResource(NodeResource, DAVCollection):
             store.set_times(node, self.work.upload.mtime)
         self.work.announce(node)
         self.work.accept_times()
-
-    def get_etag(self) -> str:
-        """Changes with anything in it."""
-        return self.node.etag
-
-    def get_last_modified(self) -> float:
-        """Unix seconds."""
-        return self.node.mtime
-
-    def support_etag(self) -> bool:
-        """Yes."""
-        return True
 
 
 def node_resource(environ: Environ, names: tuple[str, ...], node: Node) -> NodeResource:
