@@ -27,56 +27,25 @@ from appapi_host.errors import (
     StepTimeout,
 )
 from appapi_host.events import EventBus, Notice, StepFailed, StepFinished, StepStarted
+from appapi_host.heartbeat import Heartbeat
 from appapi_host.records import AppRecord
 from appapi_host.registry import Registry
 from appapi_host.settings import Timeouts
 from exapp_sdk.errors import TransportError
-from exapp_sdk.protocol.lifecycle import Event, State, enabled_error, is_heartbeat_answer
+from exapp_sdk.protocol.lifecycle import Event, State, enabled_error
 
-__all__ = ["OUTPUT_LINES", "Handshake", "poll_pause", "stepping"]
+__all__ = ["OUTPUT_LINES", "Handshake", "stepping"]
 
 OUTPUT_LINES: Final = 20
 """How many of the app's last lines an error shows."""
 
-SHORTEST_POLL_SECONDS: Final = 0.025
-LONGEST_POLL_SECONDS: Final = 0.25
-POLL_SHARE: Final = 0.05
-POLL_LOAD: Final = 0.1
-"""A heartbeat cannot call us, so it is polled: often at first, when most apps come up, and the more
-seldom the longer it takes; who waited for so long does not mind a twentieth more. No more than a
-tenth of the time goes into asking, or many apps that start at once would wait for our questions."""
-
 _END_SECONDS: Final = 0.5
 """How soon it is known that an app has ended whose connection broke."""
-
-_WRONG: Final = (
-    'answer GET /heartbeat with status 200 and {"status": "ok"}, and check that it is this app '
-    "that listens on port "
-)
-_TAKEN: Final = (
-    "end that one, or unregister the app and register it again with another port; an app that "
-    "something else starts is one for manual-install"
-)
 
 _ENDED: Final = "the app ended: "
 _LOOK_AT_LAST_LINES: Final = "its last lines should say why; start it by hand to try"
 
 T = TypeVar("T")
-
-# What a wrong answer to the heartbeat means. Statuses that are not here may be a server that is
-# still starting, so they are waited out.
-_HOPELESS_STATUS: Final = frozenset({401, 403, 404, 405, 406, 410})
-
-
-def poll_pause(*, waited: float, asking: float) -> float:
-    """Seconds until an app is asked again for its heartbeat.
-
-    Args:
-        waited: seconds since it was asked first.
-        asking: seconds that the last question took, whoever took them.
-    """
-    pause = max(waited * POLL_SHARE, asking / POLL_LOAD, SHORTEST_POLL_SECONDS)
-    return min(pause, LONGEST_POLL_SECONDS)
 
 
 class Handshake:
@@ -132,7 +101,14 @@ class Handshake:
         app = await self._app()
         await self._unless_ended(app, "healthcheck", lambda: self._backend.ready(app))
         with stepping(self._bus, self.app_id, "heartbeat"):
-            await self._unless_ended(app, "heartbeat", lambda: self._poll_heartbeat(app))
+            heartbeat = Heartbeat(
+                client=self._client,
+                backend=self._backend,
+                timeouts=self._timeouts,
+                count=self._count_heartbeats,
+                output=self._output,
+            )
+            await self._unless_ended(app, "heartbeat", lambda: heartbeat.wait(app))
 
     async def begin_init(self) -> AppRecord:
         """Mark the app as initializing and send `POST /init`.
@@ -333,65 +309,11 @@ class Handshake:
                 Notice(
                     self.app_id,
                     f"PUT /enabled was answered with status {answer.status} and "
-                    f"{_start(answer.body)}; Nextcloud takes this as success, but "
+                    f"{answer.beginning()}; Nextcloud takes this as success, but "
                     '{"error": ""} with status 200 is what it expects',
                 )
             )
         return error_text
-
-    async def _poll_heartbeat(self, app: AppRecord) -> None:
-        """Poll until the good answer; the caller reports the step."""
-        limit = self._timeouts.heartbeat
-        started = noted = time.monotonic()
-        hopeless_since: float | None = None
-        url = self._backend.url(app)
-        seen, stranger = f"nothing answers at {url}", ""
-        failures = 0
-        with anyio.move_on_after(limit):
-            while True:
-                asked = time.monotonic()
-                try:
-                    with anyio.fail_after(self._timeouts.heartbeat_request):
-                        answer = await self._client.heartbeat(app, url)
-                except TimeoutError:
-                    asked = time.monotonic()  # it was waited for, not worked on
-                    seen = f"no answer within {self._timeouts.heartbeat_request:g} s"
-                    hopeless_since = None
-                except TransportError as error:
-                    seen = str(error)
-                    hopeless_since = None
-                else:
-                    is_good = is_heartbeat_answer(answer.status, answer.json())
-                    stranger = await self._backend.stranger(app) if is_good else ""
-                    if is_good and not stranger:
-                        return
-                    seen = f"{url}/heartbeat answered {answer.status} with {_start(answer.body)}"
-                    if stranger:
-                        seen = f"it is {stranger} that listens on port {app.port}, not the app"
-                    if not (stranger or _is_hopeless(answer)):
-                        hopeless_since = None
-                    elif hopeless_since is None:
-                        hopeless_since = time.monotonic()
-                failures += 1
-                now = time.monotonic()
-                if hopeless_since and now - hopeless_since >= self._timeouts.heartbeat_wrong:
-                    raise StepError(
-                        "heartbeat",
-                        seen,
-                        remedy=_TAKEN if stranger else f"{_WRONG}{app.port}",
-                        output=await self._output(app),
-                    )
-                if now - noted >= 1.0:
-                    noted = now
-                    await self._count_heartbeats(failures)
-                await anyio.sleep(poll_pause(waited=now - started, asking=now - asked))
-        raise StepTimeout(
-            "heartbeat",
-            limit,
-            seen,
-            remedy="the app must listen on APP_HOST and APP_PORT and answer GET /heartbeat",
-            output=await self._output(app),
-        )
 
     async def _count_heartbeats(self, failures: int) -> None:
         await self._registry.apply(
@@ -526,21 +448,6 @@ def stepping(bus: EventBus, app_id: str, name: str) -> Iterator[_Step]:
         bus.emit(StepFailed(app_id, name, step.failure))
     else:
         bus.emit(StepFinished(app_id, name, time.perf_counter() - started))
-
-
-def _is_hopeless(answer: Answer) -> bool:
-    """Whether waiting longer cannot help: a web server answers, but not with our JSON."""
-    if answer.status in _HOPELESS_STATUS:
-        return True
-    return answer.status == 200 and answer.json() is None
-
-
-def _start(body: bytes) -> str:
-    """How a body begins, for a message."""
-    text = " ".join(body[:200].decode("utf-8", "replace").split())
-    if not text:
-        return "an empty body"
-    return repr(text[:60] + ("…" if len(text) > 60 else ""))
 
 
 def _refusal(method: str, answer: Answer) -> str:

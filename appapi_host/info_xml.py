@@ -17,16 +17,11 @@ from typing import Any, Final, Self
 from lxml import etree
 
 from appapi_host.errors import InfoError
+from appapi_host.info_report import MISTAKE, Line, Mistake, Report, XMLEntry, XMLText
 from appapi_host.info_rules import (
-    MISTAKE,
     DockerInstall,
     EnvironmentVariable,
-    Line,
-    Mistake,
-    Report,
     ServiceRole,
-    XMLEntry,
-    XMLText,
     read_docker_install,
     read_identifier,
     read_mounts,

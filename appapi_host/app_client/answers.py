@@ -43,6 +43,13 @@ class Answer:
         except ValueError:
             return None
 
+    def beginning(self) -> str:
+        """How the body begins, for a message."""
+        text = " ".join(self.body[:200].decode("utf-8", "replace").split())
+        if not text:
+            return "an empty body"
+        return repr(text[:60] + ("…" if len(text) > 60 else ""))
+
 
 async def read(response: httpx.Response) -> bytes:
     """The decoded body, cut at `MAX_ANSWER_BYTES`."""

@@ -9,7 +9,7 @@ import pytest
 
 from appapi_host.errors import NotFoundError, RefusedError, StepError, StepTimeout
 from appapi_host.events import Exchange, Notice, ProgressChanged, StepFailed, StepFinished
-from appapi_host.handshake import poll_pause
+from appapi_host.heartbeat import poll_pause
 from exapp_sdk.errors import RemoteProtocolError
 from exapp_sdk.protocol.lifecycle import State
 from tests.host.stub_app import QUICK, Stage, stage
