@@ -61,36 +61,6 @@ def again_in_init(scene: Scene, end: End) -> None:
         scene.install(scene.make_image("idle"))
 
 
-@fault("the engine is restarted during the pull", "own")
-def _(scene: Scene) -> None:
-    again_during_the_pull(scene, "pulled-again", StoppableEngine.stop)
-
-
-@fault("the engine is killed during the pull, and started again", "own")
-def _(scene: Scene) -> None:
-    again_during_the_pull(scene, "pulled-killed", StoppableEngine.kill)
-
-
-@fault("the engine is restarted as it shall create the container", "own")
-def _(scene: Scene) -> None:
-    again_at_create(scene, StoppableEngine.stop)
-
-
-@fault("the engine is killed as it shall create the container, and started again", "own")
-def _(scene: Scene) -> None:
-    again_at_create(scene, StoppableEngine.kill)
-
-
-@fault("the engine is restarted while the app initializes", "own")
-def _(scene: Scene) -> None:
-    again_in_init(scene, StoppableEngine.stop)
-
-
-@fault("the engine is killed while the app initializes, and started again", "own")
-def _(scene: Scene) -> None:
-    again_in_init(scene, StoppableEngine.kill)
-
-
 @fault("the engine is stopped during the pull", "own")
 def _(scene: Scene) -> None:
     scene.daemon()
@@ -99,6 +69,11 @@ def _(scene: Scene) -> None:
     with scene.holding_registry() as registry, scene.meanwhile() as then:
         then(registry.reached, scene.own.stop)
         scene.install(image, registry=registry.name)
+
+
+@fault("the engine is restarted during the pull", "own")
+def _(scene: Scene) -> None:
+    again_during_the_pull(scene, "pulled-again", StoppableEngine.stop)
 
 
 @fault("the engine is stopped as it shall create the container", "own")
@@ -110,6 +85,11 @@ def _(scene: Scene) -> None:
         scene.install(image)
 
 
+@fault("the engine is restarted as it shall create the container", "own")
+def _(scene: Scene) -> None:
+    again_at_create(scene, StoppableEngine.stop)
+
+
 @fault("the engine is stopped while the app initializes", "own")
 def _(scene: Scene) -> None:
     scene.daemon()
@@ -117,6 +97,11 @@ def _(scene: Scene) -> None:
     with scene.meanwhile() as then:
         then(scene.printed("preparing"), scene.own.stop)
         scene.install(scene.make_image("idle"))
+
+
+@fault("the engine is restarted while the app initializes", "own")
+def _(scene: Scene) -> None:
+    again_in_init(scene, StoppableEngine.stop)
 
 
 @fault("the engine is restarted while the app is enabled: what `serve` prints", "own")
@@ -131,6 +116,21 @@ def _(scene: Scene) -> None:
         serve.until("is back")
         assert scene.answers()
         scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
+
+
+@fault("the engine is killed during the pull, and started again", "own")
+def _(scene: Scene) -> None:
+    again_during_the_pull(scene, "pulled-killed", StoppableEngine.kill)
+
+
+@fault("the engine is killed as it shall create the container, and started again", "own")
+def _(scene: Scene) -> None:
+    again_at_create(scene, StoppableEngine.kill)
+
+
+@fault("the engine is killed while the app initializes, and started again", "own")
+def _(scene: Scene) -> None:
+    again_in_init(scene, StoppableEngine.kill)
 
 
 @fault(
