@@ -112,12 +112,10 @@ class Connection:
         """A file or folder of a container as tar."""
         return self._get(f"/containers/{container}/archive", {"path": path}).content
 
-    def printed(self, container: str, command: list[str]) -> bytes:
-        """What a command prints in a container that runs."""
-        wanted = {"Cmd": command, "AttachStdout": True}
-        created = self._post(f"/containers/{container}/exec", wanted).json()
-        started = self._post(f"/exec/{created['Id']}/start", {"Detach": False, "Tty": False})
-        return b"".join(frames(iter([started.content])))
+    def command(self, container: str, words: list[str]) -> str:
+        """The id of a command that is to run in a container; it is not started yet."""
+        wanted = {"Cmd": words, "AttachStdout": True}
+        return str(self._post(f"/containers/{container}/exec", wanted).json()["Id"])
 
     def log(self, container: str, lines: int, until: str) -> bytes:
         """The last lines of what a container printed, with `until` up to that time."""

@@ -305,7 +305,19 @@ class Engine:
         """
         await self.connect()
         try:
-            return await self._run(self._connected().printed, container, ["cat", path]) or None
+            command = await self._run(self._connected().command, container, ["cat", path])
+
+            def start(connection: Connection) -> Request:
+                # Its answer ends with the connection, which the library may leave open for long.
+                return Request(
+                    "POST",
+                    connection.path(f"/exec/{command}/start"),
+                    headers={"Content-Type": "application/json"},
+                    body=[b'{"Detach": false, "Tty": false}'],
+                )
+
+            async with self._stream(start, frames) as printed:
+                return b"".join([part async for part in printed]) or None
         except EngineError as error:
             if error.kind == "command":
                 return None  # there is no `cat`
