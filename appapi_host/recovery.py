@@ -240,7 +240,8 @@ class Recovery:
                 for operation in await self._host.operations.all():
                     if await self._host.operations.is_orphaned(operation):
                         if self._away.get(operation.app_id, 0.0) <= time.monotonic():
-                            group.start_soon(partial(self.settle, operation, finish=True))
+                            settle = partial(self.settle, operation, finish=True)
+                            group.start_soon(self._host.supervised, settle)
                     else:
                         self._warn_if_stuck(operation)
                 revision = await self._host.registry.next_change()
@@ -306,7 +307,7 @@ class Recovery:
 
     async def _follow_within(self, scope: anyio.CancelScope, app: AppRecord) -> None:
         with scope:
-            await self.follow_end(app)
+            await self._host.supervised(partial(self.follow_end, app))
 
     async def _end_of(self, app: AppRecord) -> str:
         """Wait for the end of an app; one that is interrupted in its init begins that anew."""

@@ -147,11 +147,21 @@ class Host:
         self.installer = Installer(self)
         self.updater = Updater(self)
         self.reports = Reports(self, group)
-        self.resumption = Resumption(self, group)
+        self.resumption = Resumption(self)
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Do something that nobody waits for; what goes wrong with it is told on the bus."""
-        self._group.start_soon(_supervised, self.bus, work)
+        """Do something that nobody waits for, see `supervised()`."""
+        self._group.start_soon(self.supervised, work)
+
+    async def supervised(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something whose failure must not end the host; it is told on the bus."""
+        try:
+            await work()
+        except Exception as error:
+            logger.exception("something in the background failed")
+            self.bus.emit(
+                Notice("", f"unexpected {type(error).__name__} in the background: {error}")
+            )
 
     @cached_property
     def files(self) -> "Files":
@@ -482,15 +492,6 @@ class Host:
             on_progress=self.reports.show_progress,
             on_step=partial(self.operations.step, app.app_id),
         )
-
-
-async def _supervised(bus: EventBus, work: Callable[[], Awaitable[object]]) -> None:
-    """Do something that nobody waits for; what goes wrong with it must not end the host."""
-    try:
-        await work()
-    except Exception as error:
-        logger.exception("something in the background failed")
-        bus.emit(Notice("", f"unexpected {type(error).__name__} in the background: {error}"))
 
 
 async def _instance(registry: Registry) -> str:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 
 from appapi_host.deploy.base import DeployBackend
 from appapi_host.errors import DeployError, NotFoundError, StepError
@@ -29,6 +28,11 @@ and the more seldom the longer that takes."""
 _CLOCK_SECONDS: Final = 1.0
 """The start of an init is noted in whole seconds."""
 
+_ON_THE_WAY: Final = frozenset({State.ENABLING, State.DISABLING})
+
+_RESUME: Final = "resume"
+"""Step of an operation that a host takes up."""
+
 _GOES_ON: Final = "; the app goes on when that has changed"
 """How the reason of an app ends whose daemon is away."""
 
@@ -41,18 +45,16 @@ class Resumption:
 
     Args:
         host: whose apps.
-        group: owner of what goes on in the background.
     """
 
-    def __init__(self, host: "Host", group: TaskGroup) -> None:
+    def __init__(self, host: "Host") -> None:
         self._host = host
-        self._group = group
         self.waiting: set[str] = set()
 
     async def begin(self) -> None:
         """Start what should run, and go on with what had begun; see `Host.resume()`."""
         for operation in await self._host.recovery.orphans():
-            self._group.start_soon(partial(self._host.recovery.settle, operation, finish=True))
+            self._host.start(partial(self._host.recovery.settle, operation, finish=True))
         at_work = {operation.app_id for operation in await self._host.operations.all()}
         away: dict[str, tuple[DeployError, list[AppRecord]]] = {}
         for app in await self._host.registry.apps():
@@ -65,7 +67,7 @@ class Resumption:
                 away[name] = (error, [app])
         for error, apps in away.values():
             self.waiting.update(app.app_id for app in apps)
-            self._group.start_soon(self._wait, error, apps)
+            self._host.start(partial(self._wait, error, apps))
 
     async def _start(self, app: AppRecord) -> DeployError | None:
         """Start an app unless it runs, and go on with what had begun with it.
@@ -91,7 +93,12 @@ class Resumption:
             self._host.bus.emit(Notice(app.app_id, f"started again{place}", is_warning=False))
         with suppress(NotFoundError):  # unregistered meanwhile
             app = await self._host.registry.apply(app.app_id, partial(_started, notes))
-            self._group.start_soon(self._resume, app, is_new)
+            if app.state is State.DISABLED:
+                # Meanwhile, and its end may have come before our start.
+                with suppress(DeployError):
+                    await backend.stop(app)
+            elif app.state in _ON_THE_WAY or (app.state is State.INITIALIZING and is_new):
+                self._host.start(partial(self._resume, app))
         return None
 
     async def _lost_its_init(self, app: AppRecord, backend: DeployBackend) -> bool:
@@ -135,20 +142,31 @@ class Resumption:
             return None
         return app
 
-    async def _resume(self, app: AppRecord, is_new: bool) -> None:  # noqa: FBT001  # a task
-        handshake = self._host.handshake(app)
-        try:
-            if app.state is State.ENABLING:
-                await handshake.enable()
-            elif app.state is State.DISABLING:
-                await handshake.disable()
-            elif app.state is State.INITIALIZING and is_new:
-                await handshake.resume_init()
-        except StepError as error:
-            await self._host.installer.record_failure(app.app_id, Event.INIT_FAILED, error)
-        except NotFoundError:
-            return  # unregistered meanwhile
+    async def _resume(self, app: AppRecord) -> None:
+        """Go on with an app that nobody is at work on."""
+        verb = Verb.DISABLE if app.state is State.DISABLING else Verb.ENABLE
+        if await self._host.operations.begin(app.app_id, verb, _RESUME, {}) is not None:
+            return  # somebody has begun meanwhile, and it is theirs
+        async with self._host.turns.ending(app.app_id):
+            try:
+                await self._go_on(app)
+            except StepError as error:
+                await self._host.installer.record_failure(app.app_id, Event.INIT_FAILED, error)
+            except NotFoundError:
+                return  # unregistered meanwhile
         await self._host.switch.stop_failed(app.app_id, Verb.ENABLE, only_later=True)
+
+    async def _go_on(self, app: AppRecord) -> None:
+        handshake = self._host.handshake(app)
+        state = (await self._host.app(app.app_id)).state
+        if state is not app.state:
+            return  # it went on by itself
+        if state is State.ENABLING:
+            await handshake.enable()
+        elif state is State.DISABLING:
+            await handshake.disable()
+        else:
+            await handshake.resume_init()
 
     async def _change(self, app_id: str, change: Callable[[AppRecord], AppRecord]) -> None:
         with suppress(NotFoundError):  # unregistered meanwhile

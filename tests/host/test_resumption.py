@@ -1,13 +1,17 @@
 """What a host takes up when it starts, while the daemon of its apps is away."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
 
 from appapi_host.errors import StepError
 from appapi_host.events import Notice, StepFailed
-from exapp_sdk.protocol.lifecycle import State
+from appapi_host.operations import Operations, Verb
+from appapi_host.records import AppRecord
+from exapp_sdk.protocol.lifecycle import Event, State
 from tests.host.stub_app import QUICK, Stage, stage
 
 REASON = "there is no socket; the app goes on when that has changed"
@@ -169,3 +173,74 @@ async def test_app_that_does_not_come_up_when_it_is_enabled_is_stopped() -> None
             await s.host.enable("stub")
         assert s.backend.calls == ["start", "ready", "stop"]
         assert (await s.record()).state is State.FAILED
+
+
+async def test_app_that_another_process_switches_off_while_a_host_starts_is_left_to_that() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        other = Operations(s.host.registry)
+        s.app.received.clear()
+        start = s.backend.start
+
+        async def begun_meanwhile(app: AppRecord) -> Mapping[str, Any]:
+            await other.begin("stub", Verb.DISABLE, "disable", {})
+            await s.host.registry.apply("stub", lambda app: app.after(Event.DISABLE))
+            return await start(app)
+
+        s.backend.start = begun_meanwhile  # type: ignore[method-assign]
+        await s.host.resume()
+        await anyio.wait_all_tasks_blocked()
+        other.close()
+        assert s.app.received == []
+        assert (await s.record()).state is State.DISABLING
+
+
+async def test_app_that_was_switched_off_before_a_host_has_started_it_is_stopped_again() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        start = s.backend.start
+
+        async def ended_meanwhile(app: AppRecord) -> Mapping[str, Any]:
+            await s.host.disable("stub")
+            return await start(app)
+
+        s.backend.start = ended_meanwhile  # type: ignore[method-assign]
+        s.backend.calls.clear()
+        await s.host.resume()
+        assert s.backend.calls == ["stop", "start", "stop"]
+        assert (await s.record()).state is State.DISABLED
+
+
+@pytest.mark.parametrize("event", [Event.DISABLE, Event.ENABLE])
+async def test_app_on_its_way_that_nobody_is_at_work_on_goes_on(event: Event) -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        if event is Event.ENABLE:
+            await s.host.disable("stub")
+        await s.host.registry.apply("stub", lambda app: app.after(event, enabled=True))
+        await s.host.resume()
+        wanted = State.ENABLED if event is Event.ENABLE else State.DISABLED
+        await s.host.registry.wait("stub", lambda app: app is not None and app.state is wanted)
+
+
+async def test_what_fails_in_the_background_does_not_end_the_host() -> None:
+    async with stage() as s:
+        s.app.answer("/init", 404)
+        await s.register()
+        await s.host.registry.apply("stub", lambda app: app.after(Event.DISABLE))
+
+        async def removed() -> None:
+            await s.host.registry.apply("stub", lambda app: replace(app, state=State.WAITING))
+
+        s.app.before["/enabled"] = removed
+        await s.host.resume()
+        with anyio.fail_after(5):
+            while not told(s):
+                await anyio.sleep(0.01)
+        assert told(s) == [
+            "unexpected LocalProtocolError in the background: "
+            "'disable finished' must not happen while waiting"
+        ]
