@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -135,19 +136,30 @@ class Shell:
         """Run a command beside the test, and nothing of it afterwards."""
         with subprocess.Popen(
             [sys.executable, "-m", "appapi_host", *map(str, words)],
-            env=self.environment(**more),
+            env=self.environment(PYTHONFAULTHANDLER="1", **more),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         ) as process:
+            running = Running(process)
             try:
-                yield Running(process)
+                yield running
+            except BaseException as error:
+                _kill_children(process.pid)
+                # What it was at when the test gave up, thread by thread.
+                process.send_signal(signal.SIGABRT)
+                error.add_note(f"what the command printed:\n{running.rest()}")
+                raise
             finally:
-                with suppress(psutil.Error):
-                    for child in psutil.Process(process.pid).children(recursive=True):
-                        child.kill()
+                _kill_children(process.pid)
                 process.kill()
+
+
+def _kill_children(pid: int) -> None:
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            child.kill()
 
 
 def get(url: str, user: str = "", *, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
