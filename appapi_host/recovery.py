@@ -67,6 +67,7 @@ class Recovery:
         self._resumed: set[str] = set()
         self._warned: set[tuple[str, float]] = set()
         self._away: dict[str, float] = {}
+        self._unknown: dict[str, str] = {}
         self.grace = _GRACE_SECONDS
         self.pause = _AWAY_SECONDS
 
@@ -308,6 +309,9 @@ class Recovery:
     async def _follow_within(self, scope: anyio.CancelScope, app: AppRecord) -> None:
         with scope:
             await self._host.supervised(partial(self.follow_end, app))
+            await anyio.sleep(self.pause)
+            # Nobody could say how it is, or the app goes on: then it is followed anew.
+            self._followed.pop(app.app_id, None)
 
     async def _end_of(self, app: AppRecord) -> str:
         """Wait for the end of an app; one that is interrupted in its init begins that anew."""
@@ -342,8 +346,14 @@ class Recovery:
                 await self._host.operations.wait_for_end(operation)
                 await anyio.sleep(self.grace)
             output = await backend.last_output(app, lines=_LAST_LINES)
+        except DeployError as error:
+            if self._unknown.get(app.app_id) != error.cause:
+                self._unknown[app.app_id] = error.cause
+                self._host.warn(app.app_id, f"nobody knows whether it still runs: {error.cause}")
+            return
         except HostError:
             return
+        self._unknown.pop(app.app_id, None)
         at = time.strftime("%Y-%m-%d %H:%M:%S")
         text = "\n".join([f"the app ended at {at}: {how}", *(f"  | {line}" for line in output)])
         ended = False

@@ -414,6 +414,28 @@ async def test_app_that_dies_is_recorded_with_its_last_lines() -> None:
         assert (await s.host.enable("stub")).state is State.ENABLED
 
 
+async def test_app_of_which_nothing_can_be_known_for_a_while_is_looked_after_again() -> None:
+    async with stage() as s:
+        await installed(s)
+        s.host.recovery.pause = 0.0
+        exited, asked = s.backend.exited, 0
+
+        async def refused(app: AppRecord) -> str:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise DeployError("the engine is shutting down")
+            return await exited(app)
+
+        s.backend.exited = refused  # type: ignore[method-assign]
+        s.backend.end.set()
+        async with watched(s):
+            await s.host.registry.wait("stub", lambda app: app.state is State.FAILED)
+        assert asked == 3
+        told = [one.text for one in s.kinds(Notice) if "nobody knows" in one.text]
+        assert told == ["nobody knows whether it still runs: the engine is shutting down"]
+
+
 async def test_app_that_is_stopped_on_purpose_did_not_die() -> None:
     async with stage() as s:
         await installed(s)
