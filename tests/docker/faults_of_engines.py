@@ -118,6 +118,25 @@ def _(scene: Scene) -> None:
         scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
 
 
+@fault("the engine behind a socket proxy is restarted: what `serve` prints", "own")
+def _(scene: Scene) -> None:
+    with (
+        socket_proxy(scene.folder / "proxy", scene.engine.socket) as proxy,
+        scene.served() as serve,
+    ):
+        address = f"127.0.0.1:{proxy.port}"
+        scene.hidden[address] = "127.0.0.1:2375"
+        scene.daemon("--haproxy_password", proxy.password, host=address)
+        scene.install(scene.make_image("init"))
+        assert scene.code == 0
+        scene.own.stop()
+        serve.until("has gone")
+        scene.own.start()
+        serve.until("is back")
+        assert scene.answers()
+        scene.screen = "\n".join(line for line in serve.lines if "the engine at" in line)
+
+
 @fault("the engine is killed during the pull, and started again", "own")
 def _(scene: Scene) -> None:
     again_during_the_pull(scene, "pulled-killed", StoppableEngine.kill)
@@ -292,6 +311,17 @@ def _(scene: Scene) -> None:
     expired = scene.tls.authority.client("late", days=-1)
     scene.tls_daemon(cert=expired.cert, key=expired.key)
     scene.install("any")
+
+
+@fault("the engine behind the socket proxy does not run", "own")
+def _(scene: Scene) -> None:
+    scene.environ(APPAPI_HOST_ENGINE_TIMEOUT="1")
+    with socket_proxy(scene.folder / "proxy", scene.engine.socket) as proxy:
+        address = f"127.0.0.1:{proxy.port}"
+        scene.hidden[address] = "127.0.0.1:2375"
+        scene.own.stop()
+        scene.daemon("--haproxy_password", proxy.password, host=address)
+        scene.install("any")
 
 
 @fault("the password of the socket proxy is wrong")

@@ -42,6 +42,12 @@ SAID_BY_LIBRARIES = [
 SAID_BY_ENGINES = [
     (400, "tls-mismatch", "Client sent an HTTP request to an HTTPS server."),
     (400, "version", "client version 1.40 is too old. Minimum supported API version is 1.44"),
+    (
+        503,
+        "proxied",
+        "<h1>503 Service Unavailable</h1>\nNo server is available to handle this request.",
+    ),
+    (502, "proxied", "<html><head><title>502 Bad Gateway</title></head></html>"),
     (401, "password", "<html><body><h1>401 Unauthorized</h1></body></html>"),
     (407, "password", "Proxy Authentication Required"),
     (403, "forbidden", "<html><body><h1>403 Forbidden</h1></body></html>"),

@@ -26,7 +26,7 @@ import requests
 import urllib3.exceptions
 
 from appapi_host.deploy.docker.address import Address
-from appapi_host.deploy.docker.faults import EngineError, explain
+from appapi_host.deploy.docker.faults import NO_SERVER, PROXY_STATUSES, EngineError, explain
 from appapi_host.deploy.docker.streams import CONNECT_SECONDS, StreamRefused, frames
 from appapi_host.fronts import PROXY_USER
 
@@ -264,23 +264,7 @@ def _connected(address: Address) -> Connection:
             client.verify = _system_authorities()
         if address.password:
             client.auth = (PROXY_USER, address.password)
-        try:
-            answer = client.get(f"{client.base_url}/_ping", timeout=(CONNECT_SECONDS, 30.0))
-        except requests.ConnectionError as error:
-            # In TLS 1.3 a client certificate is looked at after the handshake, and the engine may
-            # have hung up before we read why.
-            said = _told(error)
-            if address.cert and ("EOF" in said or explain(address.shown, said).kind == "dropped"):
-                raise explain(address.shown, "alert bad certificate") from error
-            if address.url.startswith("http:") and _speaks_tls(address):
-                # An engine says so; a proxy hangs up on what it cannot read.
-                speaks = "HTTP request to an HTTPS server"
-                raise explain(address.shown, speaks, status=400) from error
-            raise
-        if answer.status_code == 404:
-            raise _no_engine(address, answer)
-        if answer.status_code >= 400:
-            raise explain(address.shown, _said(answer), status=answer.status_code)
+        answer = _pinged(client, address)
         version = _version(address, answer)
         client._version = _text(version)  # type: ignore[attr-defined]  # noqa: SLF001  # no setter
     except BaseException:
@@ -289,6 +273,30 @@ def _connected(address: Address) -> Connection:
     headers = answer.headers
     is_podman = "Libpod-Api-Version" in headers or "Libpod" in headers.get("Server", "")
     return Connection(client, _context(address), is_podman=is_podman)
+
+
+def _pinged(client: docker.APIClient, address: Address) -> requests.Response:
+    """What an engine says when it is asked whether it is there."""
+    try:
+        answer = client.get(f"{client.base_url}/_ping", timeout=(CONNECT_SECONDS, 30.0))
+    except requests.ConnectionError as error:
+        # In TLS 1.3 a client certificate is looked at after the handshake, and the engine may
+        # have hung up before we read why.
+        said = _told(error)
+        if address.cert and ("EOF" in said or explain(address.shown, said).kind == "dropped"):
+            raise explain(address.shown, "alert bad certificate") from error
+        if address.url.startswith("http:") and _speaks_tls(address):
+            # An engine says so; a proxy hangs up on what it cannot read.
+            speaks = "HTTP request to an HTTPS server"
+            raise explain(address.shown, speaks, status=400) from error
+        raise
+    if answer.status_code == 404:
+        raise _no_engine(address, answer)
+    if answer.status_code in PROXY_STATUSES:
+        raise explain(address.shown, NO_SERVER, status=answer.status_code)
+    if answer.status_code >= 400:
+        raise explain(address.shown, _said(answer), status=answer.status_code)
+    return answer
 
 
 def _speaks_tls(address: Address) -> bool:

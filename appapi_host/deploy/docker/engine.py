@@ -38,6 +38,9 @@ PATIENCE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 0.25
 """Until an engine that has gone is tried again; the time that it takes to start is longer."""
 
+_CONNECT_SECONDS: Final = 60.0
+"""An engine that has not been reached by then is away, whatever the library below waits for."""
+
 _STREAMS: Final = 200
 """Streams and requests at once on one engine; each has a thread."""
 
@@ -116,8 +119,20 @@ class Engine:
             return False
         old, self._connection = self._connection, connection
         if old is not None:
-            await anyio.to_thread.run_sync(old.close)
+            # Nobody waits for its end: it may still be in use in a thread that was left behind.
+            threading.Thread(target=old.close, name="engine-closing", daemon=True).start()
         return True
+
+    async def _is_there_again(self) -> bool:
+        """The same for one that has gone, and may be starting."""
+        try:
+            return await self.is_there()
+        except EngineError as error:
+            if error.status or not self._is_gone:
+                raise
+            # Its socket is there before its group may use it, and a connection that is cut in the
+            # middle of TLS looks like a refusal of our certificate.
+            return False
 
     async def is_back(self, *, for_ever: bool = False) -> bool:
         """Wait for an engine that may have gone; returns whether it can be used again.
@@ -127,7 +142,7 @@ class Engine:
         """
         with anyio.move_on_after(math.inf if for_ever else self._patience):
             async with self._returning:
-                while not await self.is_there():
+                while not await self._is_there_again():
                     if not self._is_gone:
                         self._is_gone = True
                         self._tell(f"the engine at {self.shown} has gone; waiting for it")
@@ -430,13 +445,17 @@ class Engine:
         # Not one of anyio's threads: no process could end before an engine that hangs has answered.
         threading.Thread(target=make, name="engine-connection", daemon=True).start()
         try:
-            await made.wait()
+            with anyio.fail_after(_CONNECT_SECONDS):
+                await made.wait()
+        except BaseException as error:
+            attempt.give_up()
+            if isinstance(error, TimeoutError):
+                raise translated(self.shown, error) from error
+            raise
+        try:
             return attempt.result()
         except FOREIGN as error:
             raise translated(self.shown, error) from error
-        except BaseException:
-            attempt.give_up()
-            raise
 
     async def _ask(self, method: str, *args: Any, wait: bool = False, **options: Any) -> Any:
         """Call a method of the library."""

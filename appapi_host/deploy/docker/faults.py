@@ -10,12 +10,35 @@ from typing import Final
 
 from appapi_host.errors import DeployError
 
-__all__ = ["CONNECTION_FAULTS", "ENGINE_FAULTS", "EngineError", "Fault", "explain"]
-
+__all__ = [
+    "CONNECTION_FAULTS",
+    "ENGINE_FAULTS",
+    "NO_SERVER",
+    "PROXY_STATUSES",
+    "EngineError",
+    "Fault",
+    "explain",
+]
 
 _UNREACHABLE: Final = frozenset(
-    {"no-socket", "refused", "dropped", "timeout", "unreachable", "unknown-host", "gone"}
+    {
+        "connection",  # whatever it was: there was no answer
+        "dropped",
+        "gone",
+        "no-socket",
+        "proxied",
+        "refused",
+        "timeout",
+        "unknown-host",
+        "unreachable",
+    }
 )
+
+PROXY_STATUSES: Final = frozenset({502, 503, 504})
+"""A proxy that does not reach what is behind it; no engine answers `GET /_ping` with one."""
+
+NO_SERVER: Final = "No server is available to handle this request"
+"""How haproxy says it."""
 
 
 class EngineError(DeployError):
@@ -155,6 +178,12 @@ CONNECTION_FAULTS: Final = (
 """What a library or the system said; no answer of an engine."""
 
 ENGINE_FAULTS: Final = (
+    Fault(
+        "proxied",
+        rf"{NO_SERVER}|<(?:h1|title)>50[234] ",
+        "the proxy at {engine} answers, the engine behind it does not",
+        "start the Docker Engine behind it, and see whether the proxy may use its socket",
+    ),
     Fault(
         "tls-mismatch",
         r"HTTP request to an HTTPS server",

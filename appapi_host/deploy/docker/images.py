@@ -116,7 +116,7 @@ async def fetch(
         try:
             pulled = await _pull(engine, reference, report, tell)
         except EngineError as error:
-            if not error.status or error.kind == "password":
+            if not error.status or error.kind in ("password", "proxied"):
                 raise  # no answer of the engine: another name would get none either
             outcomes.append((reference, error))
             tell(f"image {reference}: {_outcome(error)}")
