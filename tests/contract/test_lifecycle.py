@@ -69,7 +69,7 @@ async def test_init_is_answered_before_the_work_is_done(appapi_host: TestHost) -
     assert exapp.state is State.INITIALIZING
     init = next(exchange for exchange in exapp.exchanges if exchange.target == "/init")
     assert (init.status, init.response_body) == (200, b"{}")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await halfway.wait()
         await appapi_host.host.registry.wait(
             exapp.app_id, lambda app: app is not None and app.status.init == 37
@@ -82,7 +82,7 @@ async def test_init_is_answered_before_the_work_is_done(appapi_host: TestHost) -
 @shows("init.hundred_is_held")
 async def test_report_of_100_is_answered_after_the_app_was_enabled(appapi_host: TestHost) -> None:
     exapp = await appapi_host.install(preparing_app(50))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while STATUS not in exapp.sent:  # the answer is told when it is out
             await anyio.lowlevel.checkpoint()
     order = [
@@ -187,7 +187,7 @@ async def test_app_stopped_during_init_says_so(appapi_host: TestHost) -> None:
         await anyio.sleep_forever()
 
     exapp = await appapi_host.install(app, wait_finish=False)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await appapi_host.host.registry.wait(
             exapp.app_id, lambda app: app is not None and app.status.init == 10
         )

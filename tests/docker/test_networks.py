@@ -59,7 +59,7 @@ async def test_app_and_host_reach_each_other(
         )
         assert [t for t in notices(host) if "listens on" in t] == ([said] if gateway else [])
     if gateway:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while True:
                 try:
                     await (await anyio.connect_tcp(gateway, int(port))).aclose()

@@ -499,7 +499,7 @@ async def test_what_goes_wrong_in_the_background_does_not_end_the_host(
             raise RuntimeError("a bug of ours")
 
         s.host.start(fail)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not s.kinds(Notice):
                 await anyio.lowlevel.checkpoint()
         [notice] = s.kinds(Notice)

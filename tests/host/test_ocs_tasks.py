@@ -439,7 +439,7 @@ async def test_own_tasks_are_listed_cancelled_and_deleted() -> None:
 
 async def asked(app: EchoApp, count: int) -> None:
     """Wait until the app was asked so often."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while len(app.received) < count:
             await anyio.lowlevel.checkpoint()
 
@@ -489,7 +489,7 @@ async def test_address_that_wants_to_know_is_told_without_a_signature() -> None:
             for uri in (f"{url}/done", "http://127.0.0.1:1/done"):
                 task = await schedule(s, webhookUri=uri, webhookMethod="HTTP:POST")
                 await s.data("POST", f"{WORK}/{task['id']}/result", json={"output": {}})
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 while not (told and s.notices()):
                     await anyio.lowlevel.checkpoint()
             assert "POST http://127.0.0.1:1/done: " in s.notices()[0]

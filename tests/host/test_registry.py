@@ -259,7 +259,7 @@ async def test_next_change_may_be_one_of_another_object_on_the_file(tmp_path: Pa
     async with stocked(path) as registry, opened(path) as other:
         seen = await registry.next_change()
         await other.set_setting("any", "thing")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             assert await registry.next_change(seen) != seen
 
 

@@ -83,7 +83,7 @@ async def test_app_that_is_disabled_while_its_daemon_is_away_is_not_started() ->
         )
         s.backend.is_away = False
         await s.host.registry.wait("stub", lambda app: app is not None and not app.failure)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while s.host.resumption.waiting:
                 await anyio.lowlevel.checkpoint()
         assert (await s.host.app("other")).state is State.DISABLED
@@ -237,7 +237,7 @@ async def test_what_fails_in_the_background_does_not_end_the_host() -> None:
 
         s.app.before["/enabled"] = removed
         await s.host.resume()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not told(s):
                 await anyio.lowlevel.checkpoint()
         text = "'disable finished' must not happen while waiting"

@@ -116,7 +116,7 @@ async def test_events_arrive_in_the_order_in_which_they_happened() -> None:
         for number in range(20):
             data = {"node": {"id": number}}
             s.host.webhooks.happened(Happening(CREATED, data, "user"))
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while len(app.received) < 20:
                 await anyio.lowlevel.checkpoint()
         numbers = [json.loads(one["body"])["event"]["node"]["id"] for one in app.received]
@@ -166,7 +166,7 @@ async def test_refusal_of_the_app_is_told_and_not_tried_again() -> None:
     async with web_stage(app) as s:
         await register(s)
         s.host.webhooks.happened(WRITTEN)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not s.notices():
                 await anyio.lowlevel.checkpoint()
         assert s.notices() == ["webhook 1, PUT /hook?x=1: answered 500"]
@@ -249,7 +249,7 @@ async def test_what_users_do_to_their_files_is_told_in_order() -> None:
 
         async def told(count: int) -> list[tuple[str, dict[str, Any]]]:
             """What came in, each as the short name of the event and its nodes."""
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 while len(app.received) < count:
                     await anyio.lowlevel.checkpoint()
             found = []

@@ -50,7 +50,7 @@ async def live_stage(app: App) -> AsyncIterator[LiveStage]:
             routes = (Route(".*", "GET,HEAD,POST,PUT", AccessLevel.PUBLIC),)
             await host.registry.add_app(replace(APP, port=app_port, routes=routes))
             url = f"http://127.0.0.1:{port}"
-            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
                 with host.bus.subscribed(events.append):
                     yield LiveStage(host, client, port, events)
             group.cancel_scope.cancel()

@@ -273,7 +273,7 @@ def test_run_finds_and_stops_what_a_killed_run_has_left(shell: Shell, app: Path)
         done = shell.call("run", app, "--once")
     assert done.returncode == 0, done.stderr
     assert re.search(r"an earlier run was killed: its app still ran \(process \d+\)", done.stdout)
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(left, timeout=20)
     assert not any(is_alive(process.pid) for process in left)
 
 

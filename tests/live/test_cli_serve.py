@@ -334,7 +334,7 @@ def test_second_ctrl_c_ends_serve_at_once_and_the_next_one_finds_the_apps(
         second.process.kill()
     for process in left:
         process.kill()
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(left, timeout=20)
 
 
 def test_terminal_sees_a_bar_besides_the_lines(shell: Shell, serve: Running, info: Path) -> None:

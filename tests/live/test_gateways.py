@@ -85,11 +85,11 @@ class Stage:
         method: str = "GET",
         at: str = GATEWAY,
     ) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
             return await client.request(method, f"http://{at}:{self.port}{target}", headers=headers)
 
     async def until_said(self, text: str) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not any(text in notice for notice in self.notices):
                 await self.next_event()
 
@@ -320,7 +320,7 @@ async def test_engine_that_does_not_answer_at_the_start_is_said_once(tmp_path: P
     async with served(tmp_path, backend=backend) as again:
         text = f"apps of the daemon {GATEWAY} cannot call the host: no engine"
         await again.host.registry.set_setting("any", "thing")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while len(backend.asked) < 2:
                 await anyio.lowlevel.checkpoint()
         assert again.notices.count(text) == 1

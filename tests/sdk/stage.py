@@ -71,7 +71,7 @@ class RecordingHost:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait for a call after which `done` is true."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not done():
                 await self._called.wait()
 

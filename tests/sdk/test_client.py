@@ -456,7 +456,7 @@ async def test_hosts_that_do_not_exist_are_transport_errors(scheme: str) -> None
 async def test_environment_has_no_say_in_where_requests_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:1")
     monkeypatch.setenv("ALL_PROXY", "http://proxy.invalid:1")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
             here = Settings.from_environ(ENVIRON | {"NEXTCLOUD_URL": f"http://127.0.0.1:{port}"})

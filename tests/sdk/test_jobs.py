@@ -91,7 +91,7 @@ class Stage:
     async def run(self) -> list[tuple[int, str]]:
         """Start, wait for the end, and return what was reported."""
         assert await self.jobs.start()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while self.jobs.running:
                 await anyio.lowlevel.checkpoint()
         return self.host.reports

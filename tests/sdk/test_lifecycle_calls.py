@@ -185,7 +185,7 @@ async def test_host_may_call_back_while_100_is_being_answered() -> None:
     host = RecordingHost(enable)
     async with started(app, host=host) as client:
         await client.post("/init", headers=SIGNED)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await called_back.wait()
         assert app.is_enabled is True
     assert seen == [("heartbeat", {"status": "ok"}), ("enabled", {"error": ""})]
