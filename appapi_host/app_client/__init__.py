@@ -231,23 +231,10 @@ class AppClient:
             TransportError: no answer, or it breaks off; raised from its body too.
         """
         headers = [("Content-Type", "application/json"), *self._signed(app, language="en")]
-        exchange = Exchange(
-            Direction.HOST_TO_APP,
-            app.app_id,
-            method,
-            target,
-            status=0,
-            seconds=0.0,
-            request_headers=masked_headers(headers),
-            request_body=content[:SHOWN_BYTES],
-        )
+        exchange = _exchange(app.app_id, method, target, headers, content)
         started = time.perf_counter()
         try:
-            await ready()
-            front = front_of(app, url)
-            sent = front.headers(headers) if front else headers
-            request = _request(method, url + target, sent, content)
-            async with self._followed(app, request, front) as response:
+            async with self._sent(app, method, url, target, headers, content) as response:
                 exchange = replace(exchange, status=response.status_code)
                 self._emit(exchange, started)
                 yield StreamedAnswer(
@@ -337,23 +324,11 @@ class AppClient:
         content: bytes = b"",
         app_id: str = "",
     ) -> Answer:
-        exchange = Exchange(
-            Direction.HOST_TO_APP,
-            app.app_id if app else app_id,
-            method,
-            target or without_userinfo(url),
-            status=0,
-            seconds=0.0,
-            request_headers=masked_headers(headers),
-            request_body=content[:SHOWN_BYTES],
-        )
+        shown = target or without_userinfo(url)
+        exchange = _exchange(app.app_id if app else app_id, method, shown, headers, content)
         started = time.perf_counter()
         try:
-            await ready()
-            front = front_of(app, url) if app else None
-            sent = front.headers(headers) if front else headers
-            request = _request(method, url + target, sent, content)
-            async with self._followed(app, request, front) as response:
+            async with self._sent(app, method, url, target, headers, content) as response:
                 with translated(method, url + target):
                     body = await read(response)
         except BaseException as error:  # cancelled too, when the time is over
@@ -372,6 +347,25 @@ class AppClient:
             body,
             tuple(header_list(response)),
         )
+
+    @asynccontextmanager
+    async def _sent(
+        self,
+        app: AppRecord | None,
+        method: str,
+        url: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        content: bytes,
+    ) -> AsyncIterator[httpx.Response]:
+        """Make a request, with what a front wants of it, and send it, see `_followed()`."""
+        await ready()
+        front = front_of(app, url) if app else None
+        sent = front.headers(headers) if front else headers
+        async with self._followed(
+            app, _request(method, url + target, sent, content), front
+        ) as response:
+            yield response
 
     @asynccontextmanager
     async def _followed(
@@ -402,6 +396,22 @@ class AppClient:
 def php_json(value: Mapping[str, Any]) -> bytes:
     """JSON as PHP writes it: ASCII, no blanks, slashes escaped."""
     return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
+
+
+def _exchange(
+    app_id: str, method: str, target: str, headers: list[tuple[str, str]], content: bytes
+) -> Exchange:
+    """What the bus is told of a request; there is no answer yet."""
+    return Exchange(
+        Direction.HOST_TO_APP,
+        app_id,
+        method,
+        target,
+        status=0,
+        seconds=0.0,
+        request_headers=masked_headers(headers),
+        request_body=content[:SHOWN_BYTES],
+    )
 
 
 def _request(

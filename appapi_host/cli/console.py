@@ -261,7 +261,7 @@ def forget(stream: TextIO) -> None:
 
     What it still holds would be written when Python ends, fail again, and become exit code 120.
     """
-    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:  # noqa: PTH123
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:  # noqa: PTH123  # it is no file
         os.dup2(nothing.fileno(), stream.fileno())
 
 

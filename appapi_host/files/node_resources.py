@@ -142,6 +142,7 @@ def free_target(work: Work, names: tuple[str, ...], target: Target) -> Node | No
     return present
 
 
+# The flag is WsgiDAV's `dry_run`: look whether it can be done, and change nothing.
 Change = Callable[[NodeResource, str, "Element | None", bool], None]
 
 
