@@ -146,7 +146,7 @@ class Host:
         self.switch = Switch(self)
         self.installer = Installer(self)
         self.updater = Updater(self)
-        self.reports = Reports(self, group)
+        self.reports = Reports(self)
         self.resumption = Resumption(self)
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:

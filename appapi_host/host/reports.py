@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import TaskGroup
 
 from appapi_host.errors import NotFoundError
 from appapi_host.events import ProgressChanged, StepFailed, StepFinished, StepStarted
@@ -26,12 +25,10 @@ class Reports:
 
     Args:
         host: whose apps.
-        group: owner of what goes on when the app that reported has hung up.
     """
 
-    def __init__(self, host: "Host", group: TaskGroup) -> None:
+    def __init__(self, host: "Host") -> None:
         self._host = host
-        self._group = group
         self._shown_progress: dict[str, int] = {}
         self._init_began: dict[str, float] = {}
 
@@ -107,7 +104,7 @@ class Reports:
             await self._host.switch.stop_failed(app.app_id, Verb.ENABLE)
 
     async def _owned(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Do the work in the host's own task group and wait for its end.
+        """Do the work where it may go on without us, and wait for its end.
 
         Whoever waits may be cancelled (an app hangs up); the work goes on.
         """
@@ -121,5 +118,5 @@ class Reports:
             finally:
                 done.set()
 
-        self._group.start_soon(run)
+        self._host.start(run)
         await done.wait()
