@@ -8,6 +8,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from appapi_host.deploy.docker import DockerBackend
+from appapi_host.errors import AppInterruptedError
 from appapi_host.events import Notice
 from appapi_host.info_rules import EnvironmentVariable
 from appapi_host.records import AppRecord
@@ -81,6 +83,32 @@ async def test_container_that_was_stopped_meanwhile_is_started(
         while await anyio.to_thread.run_sync(engine.docker, "ps", "--quiet") == "":
             pass
     assert (await host.host.app("plain")).state is State.ENABLED
+
+
+async def test_container_that_is_looked_at_first_when_its_engine_is_away_was_interrupted(
+    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path
+) -> None:
+    way.sever()  # to the end: the host that has made the container does nothing here
+    await until(host, "has gone")
+    app = await host.host.app("plain")
+    backend = DockerBackend(host.host.settings, host.host.bus)
+    backend.instance = host.host.instance
+    with relay(engine.socket, short_folder / "other.sock") as other:
+        other.sever()
+        daemon = replace(app.daemon, host=other.name)
+        app = replace(app, daemon=daemon, state=State.INITIALIZING)
+
+        async def mend() -> None:
+            await until(host, f"{other.name} has gone")
+            await anyio.to_thread.run_sync(engine.docker, "stop", "--time", "0", CONTAINER)
+            other.mend()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(mend)
+            with anyio.fail_after(30), pytest.raises(AppInterruptedError):
+                await backend.exited(app)
+        await backend.close()
+    way.mend()
 
 
 async def test_container_that_was_removed_meanwhile_is_said(

@@ -137,8 +137,10 @@ class Endings:
     async def _over(self, container: str, *, for_ever: bool) -> ContainerState:
         """Wait until a container does not run, or was started again."""
         if container not in self._runs:
+            # If the engine is away already, what it has ended did not end by itself.
+            interruptions = self._watcher.interruptions
             seen = await self._watcher.until(container, lambda state: True, for_ever=for_ever)
-            self._runs[container] = _Run(seen.restarts, interruptions=self._watcher.interruptions)
+            self._runs[container] = _Run(seen.restarts, interruptions=interruptions)
         run = self._runs[container]
 
         def is_over(state: ContainerState) -> bool:
