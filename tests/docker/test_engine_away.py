@@ -85,8 +85,9 @@ async def test_container_that_was_stopped_meanwhile_is_started(
     assert (await host.host.app("plain")).state is State.ENABLED
 
 
-async def test_container_that_is_looked_at_first_when_its_engine_is_away_was_interrupted(
-    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path
+@pytest.mark.parametrize("is_away", [True, False])
+async def test_container_that_had_been_stopped_when_it_is_looked_at_first_was_interrupted(
+    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path, is_away: bool
 ) -> None:
     way.sever()  # to the end: the host that has made the container does nothing here
     await until(host, "has gone")
@@ -94,17 +95,23 @@ async def test_container_that_is_looked_at_first_when_its_engine_is_away_was_int
     backend = DockerBackend(host.host.settings, host.host.bus)
     backend.instance = host.host.instance
     with relay(engine.socket, short_folder / "other.sock") as other:
-        other.sever()
         daemon = replace(app.daemon, host=other.name)
         app = replace(app, daemon=daemon, state=State.INITIALIZING)
 
-        async def mend() -> None:
-            await until(host, f"{other.name} has gone")
+        async def stop() -> None:
             await anyio.to_thread.run_sync(engine.docker, "stop", "--time", "0", CONTAINER)
+
+        async def stop_and_mend() -> None:
+            await until(host, f"{other.name} has gone")
+            await stop()
             other.mend()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(mend)
+            if is_away:
+                other.sever()
+                group.start_soon(stop_and_mend)
+            else:
+                await stop()
             with anyio.fail_after(30), pytest.raises(AppInterruptedError):
                 await backend.exited(app)
         await backend.close()

@@ -137,9 +137,11 @@ class Endings:
     async def _over(self, container: str, *, for_ever: bool) -> ContainerState:
         """Wait until a container does not run, or was started again."""
         if container not in self._runs:
-            # If the engine is away already, what it has ended did not end by itself.
+            # If the engine is away already, what it has ended did not end by itself; nor did it if
+            # the engine had gone before we looked.
             interruptions = self._watcher.interruptions
             seen = await self._watcher.until(container, lambda state: True, for_ever=for_ever)
+            interruptions -= seen.is_held
             self._runs[container] = _Run(seen.restarts, interruptions=interruptions)
         run = self._runs[container]
 

@@ -23,6 +23,9 @@ __all__ = ["ContainerState", "Watcher"]
 _POLL: Final = 0.25
 """Seconds between two looks where a socket proxy does not let us hear of events."""
 
+_RESTARTING: Final = frozenset({"always", "unless-stopped"})
+"""Restart policies under which a container that ends by itself does not stay ended."""
+
 _ACTIONS: Final = ["start", "die", "died", "oom", "health_status", "destroy", "remove"]
 
 
@@ -33,6 +36,8 @@ class ContainerState:
     Args:
         exists: whether it is there at all.
         is_running: its process runs; not while it waits to be restarted.
+        is_held: it has ended and its policy would have it started again, but somebody has stopped
+            it, or its engine did when that ended.
         restarts: how often the engine has restarted it since it was last started on purpose.
         exit_code: of the last end that is known.
         is_oom: the kernel ended it for its memory.
@@ -45,6 +50,7 @@ class ContainerState:
 
     exists: bool = True
     is_running: bool = False
+    is_held: bool = False
     restarts: int = 0
     exit_code: int = 0
     is_oom: bool = False
@@ -63,8 +69,11 @@ class ContainerState:
         health = state.get("Health") or state.get("Healthcheck") or {}
         log = health.get("Log") or [{}]
         status = str(health.get("Status") or "")
+        policy = ((found.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name")
+        is_over = not state.get("Running") and not state.get("Restarting")
         return cls(
             is_running=bool(state.get("Running")) and not state.get("Restarting"),
+            is_held=is_over and state.get("Status") == "exited" and policy in _RESTARTING,
             restarts=int(found.get("RestartCount") or 0),
             exit_code=int(state.get("ExitCode") or 0),
             is_oom=bool(state.get("OOMKilled")),
