@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     """Run what is not `occ`.
 
     Returns:
-        The exit code; 2 if the command line is wrong.
+        The exit code; 2 if the command line is wrong, 130 after Ctrl-C.
     """
     before, command = _split(words)
     try:
@@ -42,6 +42,8 @@ def main(words: Sequence[str]) -> int:
     except click.UsageError as error:
         error.show()
         return 2
+    except click.Abort:  # what click makes of Ctrl-C, where the command does not see to that
+        return 130
     return int(result or 0)
 
 

@@ -406,3 +406,14 @@ def test_output_is_one_of_three(occ: Occ, words: tuple[str, ...]) -> None:
     _, err, code = occ(*words, "--output=xml")
     assert code == 1
     assert "--output must be plain, json or json_pretty." in err[1]
+
+
+def test_ctrl_c_before_a_command_can_see_to_it_ends_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("appapi_host.cli.check.check", interrupted)
+    assert main(["check", "."]) == 130
+    assert "".join(capsys.readouterr()).strip() == ""
