@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -149,3 +150,51 @@ async def test_engine_that_may_not_be_used_has_not_gone(
         monkeypatch.setattr(engine, "_new_connection", refused)
         with pytest.raises(EngineError, match="no permission"):
             await engine.is_back()
+
+
+@pytest.mark.parametrize("asks_for_events", [False, True])
+async def test_return_is_told_though_whoever_noticed_the_end_waits_no_more(
+    tmp_path: Path, asks_for_events: bool
+) -> None:
+    told: list[str] = []
+    async with engine_at(tmp_path / "s", told) as engine:
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.is_back)
+            with anyio.fail_after(20):
+                while not told:
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        with listening(tmp_path, PING):
+            if asks_for_events:
+                stream, _ = await engine.events({})
+                stream.close()
+            else:
+                assert await engine.is_there()
+            assert await engine.is_there()
+    gone, back = told
+    assert gone.endswith("has gone; waiting for it")
+    assert back.endswith("is back")
+
+
+async def test_whoever_gives_up_does_not_speak_for_those_who_wait_on(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with engine_at(tmp_path / "s", told) as engine, anyio.create_task_group() as group:
+        group.start_soon(partial(engine.is_back, for_ever=True))
+        with anyio.fail_after(20):
+            while not told:
+                await anyio.lowlevel.checkpoint()
+        engine._patience = 0.1
+        assert not await engine.is_back()
+        with listening(tmp_path, PING), anyio.fail_after(20):
+            while len(told) < 2:
+                await anyio.lowlevel.checkpoint()
+    assert [text.rpartition(" ")[2] for text in told] == ["it", "back"]
+
+
+async def test_end_is_told_again_after_it_was_given_up(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with engine_at(tmp_path / "s", told) as engine:
+        engine._patience = 0.1
+        assert not await engine.is_back()
+        assert not await engine.is_back()
+    assert len(told) == 2

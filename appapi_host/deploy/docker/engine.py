@@ -76,6 +76,7 @@ class Engine:
         self._tell = tell
         self._is_gone = False
         self._returning = anyio.Lock()
+        self._waiting = 0
         self._connection: Connection | None = None
         self._connecting = anyio.Lock()
         self._limiter = anyio.CapacityLimiter(_STREAMS)
@@ -121,7 +122,14 @@ class Engine:
         if old is not None:
             # Nobody waits for its end: it may still be in use in a thread that was left behind.
             threading.Thread(target=old.close, name="engine-closing", daemon=True).start()
+        self._answers()
         return True
+
+    def _answers(self) -> None:
+        """Tell that it is back if it had gone; whoever noticed that may wait no more."""
+        if self._is_gone:
+            self._is_gone = False
+            self._tell(f"the engine at {self.shown} is back")
 
     async def _is_there_again(self) -> bool:
         """The same for one that has gone, and may be starting."""
@@ -140,18 +148,20 @@ class Engine:
         Args:
             for_ever: wait as long as it takes.
         """
-        with anyio.move_on_after(math.inf if for_ever else self._patience):
-            async with self._returning:
-                while not await self._is_there_again():
-                    if not self._is_gone:
-                        self._is_gone = True
-                        self._tell(f"the engine at {self.shown} has gone; waiting for it")
-                    await anyio.sleep(_RETRY_SECONDS)
-                if self._is_gone:
-                    self._tell(f"the engine at {self.shown} is back")
-                self._is_gone = False
-            return True
-        self._is_gone = False
+        self._waiting += 1
+        try:
+            with anyio.move_on_after(math.inf if for_ever else self._patience):
+                async with self._returning:
+                    while not await self._is_there_again():
+                        if not self._is_gone:
+                            self._is_gone = True
+                            self._tell(f"the engine at {self.shown} has gone; waiting for it")
+                        await anyio.sleep(_RETRY_SECONDS)
+                return True
+        finally:
+            self._waiting -= 1
+        if not self._waiting:
+            self._is_gone = False  # given up, which is told; the next to wait says so anew
         return False
 
     def gone(self) -> EngineError:
@@ -393,6 +403,7 @@ class Engine:
         except BaseException:
             stream.close()
             raise
+        self._answers()
         return stream, messages(pieces)
 
     @asynccontextmanager
