@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from appapi_host.deploy.docker import engine as engine_module
+from appapi_host.deploy.docker import link
 from appapi_host.deploy.docker.address import Address
 from appapi_host.deploy.docker.connection import Attempt, Connection
 from appapi_host.deploy.docker.engine import Engine, EngineError
@@ -72,7 +72,7 @@ async def test_engine_whose_library_never_comes_back_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(engine_module, "_CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(link, "_CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(Attempt, "make", lambda attempt: release.wait(30))
     async with engine_at(tmp_path / "s") as engine:
         assert await engine.is_there() is False
