@@ -1,6 +1,9 @@
 """The way to an engine is cut while an app is enabled: what the host makes of what it finds."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,37 +88,69 @@ async def test_container_that_was_stopped_meanwhile_is_started(
     assert (await host.host.app("plain")).state is State.ENABLED
 
 
-@pytest.mark.parametrize("is_away", [True, False])
-async def test_container_that_had_been_stopped_when_it_is_looked_at_first_was_interrupted(
-    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path, is_away: bool
-) -> None:
-    way.sever()  # to the end: the host that has made the container does nothing here
+@asynccontextmanager
+async def another(
+    host: TestHost, way: Relay, engine: DockerEngine, folder: Path
+) -> AsyncIterator[tuple[DockerBackend, AppRecord, Relay]]:
+    """Another process that has never looked at the app, which initializes, and its own way."""
+    way.sever()  # the host that has made the container does nothing here
     await until(host, "has gone")
     app = await host.host.app("plain")
     backend = DockerBackend(host.host.settings, host.host.bus)
     backend.instance = host.host.instance
-    with relay(engine.socket, short_folder / "other.sock") as other:
+    with relay(engine.socket, folder / "other.sock") as other:
         daemon = replace(app.daemon, host=other.name)
-        app = replace(app, daemon=daemon, state=State.INITIALIZING)
+        with anyio.fail_after(30):
+            yield backend, replace(app, daemon=daemon, state=State.INITIALIZING), other
+        await backend.close()
+    way.mend()
 
-        async def stop() -> None:
-            await anyio.to_thread.run_sync(engine.docker, "stop", "--time", "0", CONTAINER)
+
+def stop(engine: DockerEngine) -> None:
+    engine.docker("stop", "--time", "0", CONTAINER)
+
+
+async def test_container_that_is_stopped_before_its_engine_is_reached_was_interrupted(
+    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path
+) -> None:
+    async with another(host, way, engine, short_folder) as (backend, app, other):
 
         async def stop_and_mend() -> None:
             await until(host, f"{other.name} has gone")
-            await stop()
+            await anyio.to_thread.run_sync(stop, engine)
             other.mend()
 
+        other.sever()
         async with anyio.create_task_group() as group:
-            if is_away:
-                other.sever()
-                group.start_soon(stop_and_mend)
-            else:
-                await stop()
-            with anyio.fail_after(30), pytest.raises(AppInterruptedError):
+            group.start_soon(stop_and_mend)
+            with pytest.raises(AppInterruptedError):
                 await backend.exited(app)
-        await backend.close()
-    way.mend()
+
+
+async def test_container_that_is_stopped_before_it_is_looked_at_was_interrupted(
+    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path
+) -> None:
+    async with another(host, way, engine, short_folder) as (backend, app, _):
+        await anyio.to_thread.run_sync(stop, engine)
+        with pytest.raises(AppInterruptedError):
+            await backend.exited(app)
+
+
+async def test_container_that_ended_and_runs_again_before_it_is_looked_at_has_ended(
+    host: TestHost, way: Relay, engine: DockerEngine, short_folder: Path
+) -> None:
+    def die_and_come_back() -> None:
+        shown = "{{.State.Pid}} {{.RestartCount}} {{.State.Running}} {{.State.Restarting}}"
+        pid = engine.docker("inspect", "--format", shown, CONTAINER).split()[0]
+        os.kill(int(pid), signal.SIGKILL)
+        while not engine.docker("inspect", "--format", shown, CONTAINER).endswith(" 1 true false"):
+            pass
+
+    async with another(host, way, engine, short_folder) as (backend, app, _):
+        await anyio.to_thread.run_sync(die_and_come_back)
+        how = await backend.exited(app)
+        assert how == "nobody saw how, and the engine started it again"
+        assert await anyio.to_thread.run_sync(engine.docker, "ps", "--quiet") == ""
 
 
 async def test_container_that_was_removed_meanwhile_is_said(

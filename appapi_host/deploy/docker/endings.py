@@ -142,7 +142,9 @@ class Endings:
             interruptions = self._watcher.interruptions
             seen = await self._watcher.until(container, lambda state: True, for_ever=for_ever)
             interruptions -= seen.is_held
-            self._runs[container] = _Run(seen.restarts, interruptions=interruptions)
+            # Before it is settled, an end that the engine has undone already counts too.
+            restarts = seen.restarts if for_ever else 0
+            self._runs[container] = _Run(restarts, interruptions=interruptions)
         run = self._runs[container]
 
         def is_over(state: ContainerState) -> bool:
@@ -245,6 +247,8 @@ class Endings:
         if not state.exists:
             return "the container was removed"
         seen = self._watcher.exit_code(container)
+        if seen is None and state.is_running:
+            return "nobody saw how, and the engine started it again"
         code = state.exit_code if seen is None else seen
         if state.is_oom or self._watcher.is_out_of_memory(container):
             return f"{_OUT_OF_MEMORY} (exit code {code})"
