@@ -45,7 +45,12 @@ SAID_BY_ENGINES = [
     (
         503,
         "proxied",
-        "<h1>503 Service Unavailable</h1>\nNo server is available to handle this request.",
+        "<html><body><h1>503 Service Unavailable</h1>\nNo server is available …",
+    ),
+    (
+        500,
+        "registry-down",
+        "error parsing HTTP 503 response body: … '<html><body><h1>503 Service Unavailable</h1>…'",
     ),
     (502, "proxied", "<html><head><title>502 Bad Gateway</title></head></html>"),
     (401, "password", "<html><body><h1>401 Unauthorized</h1></body></html>"),

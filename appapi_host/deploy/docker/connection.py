@@ -26,7 +26,7 @@ import requests
 import urllib3.exceptions
 
 from appapi_host.deploy.docker.address import Address
-from appapi_host.deploy.docker.faults import NO_SERVER, PROXY_STATUSES, EngineError, explain
+from appapi_host.deploy.docker.faults import PROXY_PAGE, PROXY_STATUSES, EngineError, explain
 from appapi_host.deploy.docker.streams import CONNECT_SECONDS, StreamRefused, frames
 from appapi_host.fronts import PROXY_USER
 
@@ -293,7 +293,7 @@ def _pinged(client: docker.APIClient, address: Address) -> requests.Response:
     if answer.status_code == 404:
         raise _no_engine(address, answer)
     if answer.status_code in PROXY_STATUSES:
-        raise explain(address.shown, NO_SERVER, status=answer.status_code)
+        raise explain(address.shown, PROXY_PAGE, status=answer.status_code)
     if answer.status_code >= 400:
         raise explain(address.shown, _said(answer), status=answer.status_code)
     return answer

@@ -13,7 +13,7 @@ from appapi_host.errors import DeployError
 __all__ = [
     "CONNECTION_FAULTS",
     "ENGINE_FAULTS",
-    "NO_SERVER",
+    "PROXY_PAGE",
     "PROXY_STATUSES",
     "EngineError",
     "Fault",
@@ -37,8 +37,8 @@ _UNREACHABLE: Final = frozenset(
 PROXY_STATUSES: Final = frozenset({502, 503, 504})
 """A proxy that does not reach what is behind it; no engine answers `GET /_ping` with one."""
 
-NO_SERVER: Final = "No server is available to handle this request"
-"""How haproxy says it."""
+PROXY_PAGE: Final = "<h1>503 Service Unavailable</h1>"
+"""How proxies begin to say it; an engine that quotes such a page of a registry begins otherwise."""
 
 
 class EngineError(DeployError):
@@ -180,7 +180,7 @@ CONNECTION_FAULTS: Final = (
 ENGINE_FAULTS: Final = (
     Fault(
         "proxied",
-        rf"{NO_SERVER}|<(?:h1|title)>50[234] ",
+        r"\A\s*<(?i:!doctype|html|h1)\b.*\b50[234]\b",
         "the proxy at {engine} answers, the engine behind it does not",
         "start the Docker Engine behind it, and see whether the proxy may use its socket",
     ),
