@@ -112,13 +112,13 @@ class Resumption:
     async def _wait(self, error: DeployError, apps: list[AppRecord]) -> None:
         """Start the apps of a daemon that is away as soon as it is back."""
         name, names = apps[0].daemon.name, ", ".join(known.app_id for known in apps)
+        for known in apps:
+            await self._change(known.app_id, partial(_waits, error.cause))
         self._host.warn(
             "",
             f"{error.cause}; {names} on the daemon {name} will go on when that has changed. "
             f"Try: {error.remedy}",
         )
-        for known in apps:
-            await self._change(known.app_id, partial(_waits, error.cause))
         pause, is_told = _PAUSE_SECONDS, False
         for known in apps:
             while True:
