@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from appapi_host.errors import HostError, InfoError, StepError
@@ -261,7 +262,7 @@ def forget(stream: TextIO) -> None:
 
     What it still holds would be written when Python ends, fail again, and become exit code 120.
     """
-    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:  # noqa: PTH123  # it is no file
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
 
