@@ -122,7 +122,7 @@ async def test_changes_that_belong_together_are_told_once(tmp_path: Path) -> Non
 
 
 async def test_watching_ends_soon_after_it_was_cancelled(tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(3):
         with anyio.move_on_after(0.2) as scope:
             await watch(tmp_path, lambda _: None, is_input=lambda _: True)
     assert scope.cancelled_caught

@@ -375,7 +375,7 @@ async def test_a_killed_app_is_noticed_at_once(tmp_path: Path) -> None:
         async def watch() -> None:
             answers.append(await stage.backend.exited(APP))
 
-        with anyio.fail_after(20):
+        with anyio.fail_after(2):
             async with anyio.create_task_group() as group:
                 group.start_soon(watch)
                 group.start_soon(watch)
