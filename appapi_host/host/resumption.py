@@ -29,6 +29,7 @@ _CLOCK_SECONDS: Final = 1.0
 """The start of an init is noted in whole seconds."""
 
 _ON_THE_WAY: Final = frozenset({State.ENABLING, State.DISABLING})
+"""Where an app does not stay; if nobody is at work on it, we are."""
 
 _RESUME: Final = "resume"
 """Step of an operation that a host takes up."""

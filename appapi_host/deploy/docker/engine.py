@@ -1,7 +1,5 @@
 """One Docker Engine, or Podman: what we ask of it.
 
-The library below blocks, so its calls run in worker threads: reads and waits are left behind when
-their deadline comes, what changes something runs to its end, which a socket timeout bounds.
 Whatever goes wrong comes out as an `EngineError` with cause and remedy.
 """
 
@@ -10,24 +8,20 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
-from appapi_host.deploy.docker.address import Address
-from appapi_host.deploy.docker.connection import FOREIGN, Connection, translated
+from appapi_host.deploy.docker.connection import Connection
 from appapi_host.deploy.docker.faults import EngineError
-from appapi_host.deploy.docker.link import PATIENCE_SECONDS, Link
+from appapi_host.deploy.docker.link import Link
 from appapi_host.deploy.docker.streams import Request, Stream, frames, messages
 from appapi_host.fronts import PROXY_USER
 
 __all__ = ["Engine", "EngineError"]
-
-_STREAMS: Final = 200
-"""Streams and requests at once on one engine; each has a thread."""
 
 T = TypeVar("T")
 
@@ -38,26 +32,10 @@ Chunks = AbstractAsyncContextManager[AsyncIterator[bytes]]
 
 
 class Engine(Link):
-    """One engine, with the connection to it.
-
-    Args:
-        address: how it is reached.
-        patience: seconds that it may take to come back when it has gone.
-        tell: told that it has gone, and that it is back.
-    """
+    """One engine; made as the link to it is."""
 
     silence: ClassVar[float] = 300.0
     """Seconds that a pull or build may say nothing before the connection counts as cut."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        tell: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        super().__init__(address, patience=patience, tell=tell)
-        self._limiter = anyio.CapacityLimiter(_STREAMS)
 
     # Images
 
@@ -348,18 +326,3 @@ class Engine(Link):
                 return False
             raise
         return True
-
-    async def _run(self, function: Callable[..., T], *args: Any, wait: bool = False) -> T:
-        """Run something that blocks in a thread and translate what it raises.
-
-        Args:
-            function: what to run.
-            args: its arguments.
-            wait: it changes nothing, so a deadline need not wait for it.
-        """
-        try:
-            return await anyio.to_thread.run_sync(
-                function, *args, abandon_on_cancel=wait, limiter=self._limiter
-            )
-        except FOREIGN as error:
-            raise translated(self.shown, error) from error

@@ -1,10 +1,14 @@
-"""The way to an engine: made with the first request, lost when the engine goes, and made anew."""
+"""The way to an engine: made with the first request, lost when the engine goes, and made anew.
+
+The library below blocks, so its calls run in worker threads: reads and waits are left behind when
+their deadline comes, what changes something runs to its end, which a socket timeout bounds.
+"""
 
 import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -25,6 +29,11 @@ _RETRY_SECONDS: Final = 0.25
 
 _CONNECT_SECONDS: Final = 60.0
 """An engine that has not been reached by then is away, whatever the library below waits for."""
+
+_STREAMS: Final = 200
+"""Streams and requests at once on one engine; each has a thread."""
+
+T = TypeVar("T")
 
 
 class Link:
@@ -51,6 +60,7 @@ class Link:
         self._waiting = 0
         self._connection: Connection | None = None
         self._connecting = anyio.Lock()
+        self._limiter = anyio.CapacityLimiter(_STREAMS)
 
     @property
     def shown(self) -> str:
@@ -170,6 +180,21 @@ class Link:
             raise
         try:
             return attempt.result()
+        except FOREIGN as error:
+            raise translated(self.shown, error) from error
+
+    async def _run(self, function: Callable[..., T], *args: Any, wait: bool = False) -> T:
+        """Run something that blocks in a thread and translate what it raises.
+
+        Args:
+            function: what to run.
+            args: its arguments.
+            wait: it changes nothing, so a deadline need not wait for it.
+        """
+        try:
+            return await anyio.to_thread.run_sync(
+                function, *args, abandon_on_cancel=wait, limiter=self._limiter
+            )
         except FOREIGN as error:
             raise translated(self.shown, error) from error
 
